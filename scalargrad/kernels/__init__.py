@@ -1,0 +1,189 @@
+"""Arithmetic on arrays: the contract between the table of derivatives and the machine.
+
+A kernel takes NumPy arrays of float32 or float64 in any layout and returns fresh, C-contiguous ones. The same contract
+has several implementations: Cython compiled for each instruction set (`base`, `v3` with AVX2, `v4` with AVX-512), and
+plain NumPy. The fastest that this machine can run is chosen at import; SCALARGRAD_ISA=base, v3, v4 or numpy forces one.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from scalargrad.version import __version__
+
+from . import plain, plain_optim, plain_program, threads
+from .geometry import conv_output_size, pool_output_size
+from .threads import get_num_threads, set_num_threads
+
+__all__ = [
+    "adam_step",
+    "available",
+    "avg_pool2d",
+    "avg_pool2d_input_grad",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "conv_output_size",
+    "cpu_features",
+    "get_num_threads",
+    "isa",
+    "linear",
+    "load",
+    "log_softmax",
+    "log_softmax_grad",
+    "matmul",
+    "max_pool2d",
+    "max_pool2d_input_grad",
+    "max_pool2d_take",
+    "pool_output_size",
+    "program",
+    "relu",
+    "relu_grad",
+    "rmsprop_step",
+    "set_num_threads",
+    "sgd_step",
+    "show_config",
+    "softmax",
+    "softmax_grad",
+    "why",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COMPILED = ("v4", "v3", "base")  # fastest first
+WHAT = {
+    "v4": "Cython, x86-64-v4 (AVX-512)",
+    "v3": "Cython, x86-64-v3 (AVX2 and FMA)",
+    "base": "Cython, this platform's baseline instructions",
+    "numpy": "plain NumPy",
+}
+
+
+def cpu_features() -> list[str]:
+    """Instruction sets of this CPU that the kernels can use, or an empty list where nobody asked the CPU."""
+    try:
+        return list(_cpu_module().features())
+    except ImportError:
+        return []
+
+
+def _cpu_module() -> ModuleType:
+    return importlib.import_module("._cpu", __name__)
+
+
+def load(isa: str) -> Any:
+    """The implementation for one instruction set: an object with the contract's functions as attributes.
+
+    Raises ImportError, saying why, where it was not built or this CPU cannot run it.
+    """
+    if isa == "numpy":
+        return _plain()
+    if isa not in COMPILED:
+        raise ImportError(f"kernels.load(): expected one of {', '.join((*COMPILED, 'numpy'))}, got {isa!r}")
+    runnable = _cpu_module().instruction_sets()
+    if isa not in runnable:
+        raise ImportError(f"kernels.load(): this CPU cannot run {isa!r}; it runs {', '.join(runnable)}")
+    float32 = importlib.import_module(f"._f32_{isa}", __name__)
+    float64 = importlib.import_module(f"._f64_{isa}", __name__)
+    # The float32 module is the face of both: what it is given in float64 it hands on, at no cost to float32.
+    float32.pair_with(float64)
+    if float32.HAS_OPENMP:
+        threads.follow(float32.set_num_threads)
+        threads.follow(float64.set_num_threads)
+    return float32
+
+
+@functools.cache
+def _plain() -> SimpleNamespace:
+    functions = {name: value for name, value in vars(plain).items() if not name.startswith("_") and callable(value)}
+    steps = {name: value for name, value in vars(plain_optim).items() if name.endswith("_step")}
+    return SimpleNamespace(**functions, **steps, program=plain_program.program, HAS_OPENMP=False)
+
+
+def available() -> tuple[str, ...]:
+    """The implementations that can be loaded here, fastest first. `numpy` is always one of them."""
+    return tuple(isa for isa in (*COMPILED, "numpy") if not _obstacle(isa))
+
+
+def _obstacle(isa: str) -> str:
+    try:
+        load(isa)
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
+def _choose() -> tuple[str, str]:
+    forced = os.environ.get("SCALARGRAD_ISA", "")
+    if forced:
+        if forced not in (*COMPILED, "numpy"):
+            raise ImportError(f"SCALARGRAD_ISA: expected one of {', '.join((*COMPILED, 'numpy'))}, got {forced!r}")
+        obstacle = _obstacle(forced)
+        if obstacle:
+            raise ImportError(f"SCALARGRAD_ISA={forced} cannot be used here: {obstacle}")
+        return forced, f"SCALARGRAD_ISA={forced}"
+    obstacles = []
+    for candidate in COMPILED:
+        obstacle = _obstacle(candidate)
+        if not obstacle:
+            return candidate, "the best of those built that this CPU runs"
+        obstacles.append(obstacle)
+    return "numpy", f"no compiled kernels could be loaded ({obstacles[-1]})"
+
+
+isa, why = _choose()
+_implementation = load(isa)
+
+
+def _chosen(function: F) -> F:
+    """The chosen implementation of a function of the contract, which `plain` documents and types."""
+    return cast(F, getattr(_implementation, function.__name__))
+
+
+matmul = _chosen(plain.matmul)
+linear = _chosen(plain.linear)
+conv2d = _chosen(plain.conv2d)
+conv2d_input_grad = _chosen(plain.conv2d_input_grad)
+conv2d_weight_grad = _chosen(plain.conv2d_weight_grad)
+max_pool2d = _chosen(plain.max_pool2d)
+max_pool2d_input_grad = _chosen(plain.max_pool2d_input_grad)
+max_pool2d_take = _chosen(plain.max_pool2d_take)
+avg_pool2d = _chosen(plain.avg_pool2d)
+avg_pool2d_input_grad = _chosen(plain.avg_pool2d_input_grad)
+relu = _chosen(plain.relu)
+relu_grad = _chosen(plain.relu_grad)
+softmax = _chosen(plain.softmax)
+softmax_grad = _chosen(plain.softmax_grad)
+log_softmax = _chosen(plain.log_softmax)
+log_softmax_grad = _chosen(plain.log_softmax_grad)
+sgd_step = _chosen(plain_optim.sgd_step)
+adam_step = _chosen(plain_optim.adam_step)
+rmsprop_step = _chosen(plain_optim.rmsprop_step)
+program = _chosen(plain_program.program)
+
+
+def show_config() -> str:
+    """The versions, which kernels are in use and why, what the CPU offers, and the number of threads, a fact a line."""
+    if isa == "numpy":
+        threading = "NumPy's own"
+    elif _implementation.HAS_OPENMP:
+        threading = str(get_num_threads())
+    else:
+        threading = "1 (built without OpenMP)"
+    return "\n".join(
+        (
+            f"scalargrad {__version__} on NumPy {np.__version__}, Python {sys.version.split()[0]}",
+            f"kernels: {isa} ({WHAT[isa]}), because: {why}",
+            f"kernels available: {', '.join(available())}",
+            f"CPU features: {', '.join(cpu_features()) or 'unknown'}",
+            f"threads: {threading}",
+        )
+    )

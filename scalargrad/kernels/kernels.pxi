@@ -1,0 +1,15 @@
+# All kernels for one type of number and one instruction set. setup.py compiles this file once for each pair, through
+# the modules _f32_base, _f32_v3, ..., which hold nothing but their name.
+include "vec.pxi"
+include "arrays.pxi"
+include "tile.pxi"
+include "gemm.pxi"
+include "conv_plan.pxi"
+include "conv.pxi"
+include "conv_weight.pxi"
+include "conv_calls.pxi"
+include "pool.pxi"
+include "pool_calls.pxi"
+include "elementwise.pxi"
+include "optim.pxi"
+include "program.pxi"

@@ -1,0 +1,105 @@
+"""The compiled kernels against the plain ones. Hypothesis draws the sizes of outputs; the inputs' follow from them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scalargrad import kernels
+
+PLAIN = kernels.load("numpy")
+COMPILED = [isa for isa in kernels.available() if isa != "numpy"]
+pytestmark = pytest.mark.skipif(not COMPILED, reason="nothing is compiled here")
+
+small = st.integers(1, 3)
+# Sizes on both sides of every tile: 4 and 8 rows, 1 to 3 vectors of 2 to 16 numbers.
+sizes = st.one_of(st.integers(1, 9), st.sampled_from([12, 13, 16, 17, 24, 25, 31, 32, 33, 47, 48, 49]))
+
+
+def random(*shape: int) -> np.ndarray:
+    """The same numbers for the same shape, small integers: sums of them are exact in either type."""
+    return np.random.default_rng(shape).integers(-4, 5, shape).astype(np.float64)
+
+
+def agree(name: str, *arguments: object) -> None:
+    """The plain kernel in float64 and every compiled one in both types give the same integers."""
+    expected = getattr(PLAIN, name)(*arguments)
+    for isa in COMPILED:
+        for dtype in (np.float32, np.float64):
+            here = [a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in arguments]
+            got = getattr(kernels.load(isa), name)(*here)
+            pairs = zip(expected, got, strict=True) if isinstance(expected, tuple) else [(expected, got)]
+            for one, other in pairs:
+                np.testing.assert_array_equal(other, one, err_msg=f"{name} of {isa}, {np.dtype(dtype)}")
+
+
+@given(sizes, sizes, st.integers(0, 60), st.booleans(), st.booleans(), st.lists(small, max_size=2))
+def test_matmul(M, N, K, a_is_transposed, b_is_transposed, batch):
+    a = random(*batch, K, M).swapaxes(-1, -2) if a_is_transposed else random(*batch, M, K)
+    b = random(N, K).T if b_is_transposed else random(K, N)
+    agree("matmul", a, b)
+
+
+@given(
+    N=st.integers(0, 2),
+    C=st.integers(1, 4),
+    O=sizes,
+    P=st.integers(1, 4),
+    Q=sizes,
+    kernel=st.tuples(small, small),
+    stride=st.tuples(small, small),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    dilation=st.tuples(small, small),
+    groups=st.integers(1, 2),
+    rest=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+)
+def test_conv2d_and_its_gradients(N, C, O, P, Q, kernel, stride, padding, dilation, groups, rest):
+    """The rest, below the stride, is what the last window leaves over. Padding is cut to leave an image."""
+    H, W = (
+        (count - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 + min(rest[i], stride[i] - 1)
+        for i, count in ((0, P), (1, Q))
+    )
+    padding = (min(padding[0], (H - 1) // 2), min(padding[1], (W - 1) // 2))
+    H, W = H - 2 * padding[0], W - 2 * padding[1]
+    x, w, g = random(N, C * groups, H, W), random(O * groups, C, *kernel), random(N, O * groups, P, Q)
+    geometry = (stride, padding, dilation, groups)
+    agree("conv2d", x, w, random(O * groups), *geometry)
+    agree("conv2d_input_grad", g, w, x.shape, *geometry)
+    agree("conv2d_weight_grad", g, x, w.shape, *geometry)
+
+
+@given(
+    N=st.integers(0, 2),
+    P=st.integers(1, 4),
+    Q=sizes,
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(small, small),
+    dilation=st.tuples(small, small),
+    rest=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    ceil_mode=st.booleans(),
+    pads=st.booleans(),
+    count_include_pad=st.booleans(),
+)
+def test_pooling_and_its_gradients(
+    N, P, Q, kernel, stride, dilation, rest, ceil_mode, pads, count_include_pad
+):  # fmt: skip
+    padding = tuple((dilation[i] * (kernel[i] - 1) + 1) // 2 if pads else 0 for i in (0, 1))
+    H, W = (
+        max(
+            (count - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 + min(rest[i], stride[i] - 1) - 2 * padding[i],
+            1,
+        )
+        for i, count in ((0, P), (1, Q))
+    )
+    x = random(N, 2, H, W)
+    agree("max_pool2d", x, kernel, stride, padding, dilation, ceil_mode)
+    y, offsets = PLAIN.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)
+    agree("max_pool2d_input_grad", random(*y.shape), offsets, x.shape, kernel, stride, padding, dilation)
+    agree("max_pool2d_take", random(*x.shape), offsets, kernel, stride, padding, dilation)
+    padding = tuple(min(padding[i], kernel[i] // 2) for i in (0, 1))
+    if kernels.pool_output_size(H, kernel[0], stride[0], padding[0], 1, ceil_mode) < 1:
+        padding = tuple(size // 2 for size in kernel)
+    # Divided by 1 the sums stay integers; the other divisors are compared with the reference.
+    agree("avg_pool2d", x, kernel, stride, padding, ceil_mode, count_include_pad, 1)
+    y = PLAIN.avg_pool2d(x, kernel, stride, padding, ceil_mode, count_include_pad, 1)
+    agree("avg_pool2d_input_grad", random(*y.shape), x.shape, kernel, stride, padding, ceil_mode, count_include_pad, 1)
