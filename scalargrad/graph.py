@@ -1,0 +1,119 @@
+"""Reverse-mode differentiation, once, for any kind of payload.
+
+A Node is something that gradients flow to. It knows its `parents`, its age `seq`, and how to `pull` the gradient of its
+result back to them. A node without parents is a leaf. A node is always younger than its parents, so going from young to
+old meets every node after all of its uses, when its gradient is complete: no recursion, and linear in the graph's size.
+
+Nothing here knows whether a gradient is a number, an array, or something that records itself.
+"""
+
+from collections.abc import Callable, Container, Iterable, Sequence
+from itertools import count
+from operator import attrgetter, iadd
+from typing import Any
+
+tick = count(1).__next__
+"""The clock: numbers the operations and, for tensors, the in-place writes."""
+
+_age = attrgetter("seq")
+
+
+class Node:
+    """Something that gradients flow to. `parents` are the nodes that it was computed from: none for a leaf."""
+
+    __slots__ = ("seq",)
+
+    seq: int
+    parents: Sequence["Node"] = ()
+    hooks: Any = None
+
+    def receive(self, grad: Any) -> Any:
+        """The gradient as the hooks leave it. Called where `hooks` is set."""
+        raise NotImplementedError
+
+    def pull(self, grad: Any, retain: bool) -> Iterable[Any]:
+        """One gradient (or None) for each parent, from the gradient of the result."""
+        raise NotImplementedError
+
+
+class Outputs(Node):
+    """Several results seen as one root: pulls each result's own gradient."""
+
+    __slots__ = ("_seeds", "parents")
+
+    def __init__(self, nodes: Sequence[Node], seeds: Sequence[Any]) -> None:
+        self.parents, self._seeds, self.seq = nodes, seeds, tick()
+
+    def pull(self, grad: Any, retain: bool) -> Sequence[Any]:
+        return self._seeds
+
+
+def operations(root: Node) -> list[Node]:
+    """The operations behind `root`, youngest first; leaves are not operations."""
+    found: list[Node] = []
+    seen = {root}
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        parents = node.parents
+        if parents:
+            found.append(node)
+            for parent in parents:
+                if parent not in seen:
+                    seen.add(parent)
+                    todo.append(parent)
+    found.sort(key=_age, reverse=True)
+    return found
+
+
+def between(order: Sequence[Node], targets: Container[Node]) -> set[Node]:
+    """Those of `order` (youngest first) that lead to one of `targets`."""
+    leading: set[Node] = set()
+    for node in reversed(order):
+        for parent in node.parents:
+            if parent in leading or parent in targets:
+                leading.add(node)
+                break
+    return leading
+
+
+def sweep(
+    root: Node,
+    seed: Any,
+    *,
+    targets: Container[Node] | None = None,
+    keep: bool = False,
+    retain: bool = True,
+    plus: Callable[[Any, Any], Any] = iadd,
+) -> dict[Node, Any]:
+    """The gradient of `root` for every leaf, and for every node if `keep`. Contributions add up.
+
+    With `targets`, only what leads to them is visited, and their gradients are what comes back. `retain=False` lets
+    each node forget what it saved. `plus` adds to a sum that was made here: in place, unless sums must be recorded.
+    """
+    order = operations(root)
+    leading = None if targets is None else between(order, targets)
+    grads = {root: seed}
+    sums: set[Node] = set()  # what was added up here, and so may be added to in place
+    for node in order:
+        if node not in grads:  # every path to it was cut
+            continue
+        grad = grads[node] if keep else grads.pop(node)
+        if node.hooks:
+            grad = node.receive(grad)
+        if leading is not None:
+            if node in targets:  # type: ignore[operator]
+                grads[node] = grad
+            if node not in leading:
+                continue
+        for parent, g in zip(node.parents, node.pull(grad, retain), strict=True):
+            if g is None:
+                continue
+            if parent not in grads:
+                grads[parent] = g
+            elif parent in sums:
+                grads[parent] = plus(grads[parent], g)
+            else:  # the first contribution may be someone else's object, too
+                grads[parent] = grads[parent] + g
+                sums.add(parent)
+    return grads
