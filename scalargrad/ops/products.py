@@ -1,0 +1,99 @@
+"""The products that everything in linear algebra is made of: matrix by matrix, batch by batch, and fully connected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scalargrad import kernels
+from scalargrad.kernels.geometry import check_linear, check_matmul
+from scalargrad.ops.shape import shaping
+from scalargrad.ops.summation import summing
+from scalargrad.rules import Op
+
+
+def _product(a: Any, b: Any) -> Any:
+    """a @ b. The kernels multiply floats, and refuse what does not fit together; NumPy multiplies integers."""
+    if a.dtype.kind == "f" or a.dtype != b.dtype:
+        return kernels.matmul(a, b)
+    _refuse_bool(a)
+    check_matmul("matmul", a.shape, b.shape)
+    return np.matmul(a, b)
+
+
+def _linear(bias: Any, x: Any, w: Any) -> Any:
+    if x.dtype.kind == "f" or x.dtype != w.dtype:
+        return kernels.linear(x, w, bias)
+    _refuse_bool(x)
+    check_linear("linear", x.shape, w.shape, None if bias is None else bias.shape)
+    y = np.matmul(x, w.T)
+    return y if bias is None else y + bias
+
+
+def _refuse_bool(x: Any) -> None:
+    if x.dtype.kind == "b":
+        raise NotImplementedError("a matrix product is not implemented for bool")
+
+
+def _addmm(x: Any, a: Any, b: Any, beta: float, alpha: float) -> Any:
+    y = _product(a, b)
+    if alpha != 1:
+        y *= alpha
+    if beta != 0:  # otherwise not even nan comes through
+        y += x if beta == 1 else x * beta
+    return y
+
+
+class multiplying:
+    """The rows. Vectors come in as matrices; the batch dimensions of `bmm` broadcast."""
+
+    mm = Op(
+        None,
+        _product,
+        "a b",
+        lambda g, b: multiplying.mm(g, shaping.t(b)),
+        lambda g, a: multiplying.mm(shaping.t(a), g),
+    )
+    bmm = Op(
+        None,
+        _product,
+        "a b",
+        lambda g, b: multiplying.bmm(g, shaping.transpose(b, -1, -2)),
+        lambda g, a: multiplying.bmm(shaping.transpose(a, -1, -2), g),
+        fits=True,
+    )
+    mv = Op(
+        None,
+        _product,
+        "a v",
+        lambda g, v: shaping.unsqueeze(g, 1) * v,
+        lambda g, a: multiplying.mv(shaping.t(a), g),
+    )
+    dot = Op(None, _product, "a b", lambda g, b: g * b, lambda g, a: g * a)
+    addmm = Op(
+        None,
+        _addmm,
+        "x a b beta alpha",
+        lambda g, beta: g * beta,
+        lambda g, b, alpha: multiplying.mm(g, shaping.t(b)) * alpha,
+        lambda g, a, alpha: multiplying.mm(shaping.t(a), g) * alpha,
+        fits=True,
+    )
+    linear = Op(
+        None,
+        _linear,
+        "bias x w",
+        lambda g: summing.sum(g, (0,), False),
+        lambda g, w: multiplying.mm(g, w),
+        lambda g, x: multiplying.mm(shaping.t(g), x),
+        name="addmm",
+    )
+    linear_without_bias = Op(
+        None,
+        lambda x, w: _linear(None, x, w),
+        "x w",
+        lambda g, w: multiplying.mm(g, w),
+        lambda g, x: multiplying.mm(shaping.t(g), x),
+        name="mm",
+    )

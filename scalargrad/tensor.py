@@ -1,0 +1,447 @@
+"""Tensor: an array that remembers how it was computed, in PyTorch's vocabulary.
+
+`apply` runs an Op on arrays and, where a gradient is wanted, leaves behind a `Backward` node (nodes.py): what the
+derivatives named, and the edges to the nodes of the inputs. `backward` sends gradients back over these edges, by
+`graph.sweep`, and adds what reaches a leaf to its `.grad`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from scalargrad import dtypes
+from scalargrad.grad_mode import _Scope, mode
+from scalargrad.graph import Node, Outputs, sweep, tick
+from scalargrad.methods import Methods
+from scalargrad.nodes import STALE, AccumulateGrad, Backward, RemovableHandle, Saved, TensorNode, source
+from scalargrad.ops.shape import Size, shaping
+from scalargrad.printing import tensor_repr
+from scalargrad.rules import Op, check_broadcast
+
+
+class Storage:
+    """What the tensors that share memory share: when it was last written to, and which of them the graph knows."""
+
+    __slots__ = ("_capacity", "_views", "written")
+
+    def __init__(self) -> None:
+        self.written = 0
+        self._views: list[ref[Tensor]] = []
+        self._capacity = 8
+
+    def add_view(self, view: Tensor) -> None:
+        """Let the graph know that `view` follows in-place writes through others."""
+        if len(self._views) >= self._capacity:  # a long-lived base sees many short-lived views
+            self._views = [r for r in self._views if r() is not None]
+            self._capacity = max(8, 2 * len(self._views))
+        self._views.append(ref(view))
+
+    def views_of(self, base: Tensor) -> list[Tensor]:
+        """Those of its views that are left."""
+        return [view for r in self._views if (view := r()) is not None and view.base is base]
+
+
+class Result(Saved):
+    """A node's saved result: the array alone, so that no cycle arises, and its storage to know of writes."""
+
+    __slots__ = ("array", "storage")
+
+    def __init__(self, array: np.ndarray[Any, Any], storage: Storage) -> None:
+        self.array, self.storage = array, storage
+
+    def saved_by(self, node: TensorNode, recording: bool) -> Any:
+        if self.storage.written > node.seq:
+            raise RuntimeError(STALE.format(node.name(), list(self.array.shape)))
+        return wrap(self.array, node) if recording else self.array
+
+
+class Tensor(Methods, Saved):
+    """An array of one dtype, and `edge`: where its gradient goes, None if it wants none.
+
+    `Tensor(data)` copies data to float32, as `torch.Tensor` does; `scalargrad.tensor` keeps or chooses the dtype.
+    """
+
+    __slots__ = ("__weakref__", "_grad", "array", "base", "edge", "storage")
+
+    array: np.ndarray[Any, Any]
+    edge: TensorNode | None
+    storage: Storage | None
+    base: Tensor | None
+    _grad: Tensor | None
+
+    __array_priority__ = 1000
+
+    def __init__(self, *data: Any) -> None:
+        if len(data) == 1 and not isinstance(data[0], int):
+            array = np.array(data[0].array if isinstance(data[0], Tensor) else data[0], dtypes.default_float)
+        else:
+            array = np.empty(data or 0, dtypes.default_float)
+        self.array, self.edge, self.storage, self._grad, self.base = array, None, None, None, None
+
+    def record(self, op: Op, inputs: tuple[Any, ...]) -> Any:
+        return apply(op, inputs)
+
+    def saved_by(self, node: TensorNode, recording: bool) -> Any:
+        if self.storage is not None and self.storage.written > node.seq:
+            raise RuntimeError(STALE.format(node.name(), list(self.array.shape)))
+        return self if recording else self.array
+
+    def own_storage(self) -> Storage:
+        """The storage of this tensor's memory, made when it is first asked for."""
+        if self.storage is None:
+            self.storage = Storage()
+        return self.storage
+
+    def stamp(self) -> None:
+        """Note that this tensor's memory has been written to."""
+        self.own_storage().written = tick()
+
+    def alias(self, edge: TensorNode | None = None, *, copy: bool = False) -> Tensor:
+        """Another tensor of this memory, or of a copy, unknown to this one, with an edge of its own."""
+        return wrap(self.array.copy() if copy else self.array, edge)
+
+    @property
+    def data(self) -> Tensor:
+        """A tensor of the same memory, outside of the graph: writes to it are not noticed."""
+        return wrap(self.array)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Tensor.data: expected a Tensor, got {type(value).__name__}")
+        self.array = value.array
+        if self.edge is not None:
+            self.edge.shape, self.edge.dtype = self.array.shape, self.array.dtype
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` has added up here; None at first, and off the leaves (see retain_grad)."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got {type(value).__name__}")
+            for what, mine, its in (("size", self.shape, value.shape), ("type", self.dtype, value.dtype)):
+                if mine != its:
+                    raise RuntimeError(f"assigned grad has data of a different {what}: expected {mine}, got {its}")
+        self._grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node of the operation that made this tensor; None for a leaf."""
+        return None if self.is_leaf else source(self.edge)[0]
+
+    @property
+    def output_nr(self) -> int:
+        """Which result of `grad_fn` this is."""
+        return source(self.edge)[1]
+
+    @property
+    def is_leaf(self) -> bool:
+        """True unless a recorded operation made it."""
+        return self.edge is None or isinstance(self.edge, AccumulateGrad)
+
+    @property
+    def requires_grad(self) -> bool:
+        """True if gradients flow here."""
+        return self.edge is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not self.is_leaf:
+            if not value:
+                raise RuntimeError(
+                    "you can only change requires_grad flags of leaf variables. If you want to use a computed variable "
+                    "in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+                )
+        elif not value:
+            self.edge = None
+        elif self.array.dtype.kind != "f":
+            raise RuntimeError(f"only Tensors of floating point dtype can require gradients, got {self.array.dtype}")
+        elif self.edge is None:
+            self.edge = AccumulateGrad(self)
+
+    @property
+    def shape(self) -> Size:
+        """The size of each dimension."""
+        return Size(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The elements' NumPy dtype."""
+        return self.array.dtype  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self.array.ndim
+
+    @property
+    def _version(self) -> int:
+        """The time of the last in-place write to this memory, 0 if there was none."""
+        return 0 if self.storage is None else self.storage.written
+
+    @property
+    def _base(self) -> Tensor | None:
+        """The tensor that this one is a view of."""
+        return self.base
+
+    def backward(
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+    ) -> None:
+        """Add the gradient of this tensor to the `.grad` of every leaf (or only of `inputs`) that it was computed from.
+
+        `gradient` is the gradient of something with respect to this tensor, of its shape; it may be left out for a
+        tensor of one element. The graph is forgotten on the way unless `retain_graph` (which defaults to
+        `create_graph`); with `create_graph` the gradients can be differentiated again.
+        Raises RuntimeError without a graph, and for a second pass through a graph that was forgotten.
+        """
+        backward([self], [gradient], retain_graph, create_graph, inputs)
+
+    def accumulate(self, grad: Any, ours: bool) -> None:
+        """Add `grad` to `.grad`. The first one is kept rather than copied if it is `ours` to keep."""
+        before = self._grad
+        if isinstance(grad, Tensor):
+            self._grad = grad if before is None else before + grad
+        elif before is None:
+            self._grad = wrap(grad if ours else np.array(grad, self.array.dtype, order="C"))
+        elif before.edge is not None:
+            self._grad = before + wrap(np.asarray(grad))
+        else:
+            np.add(before.array, grad, out=before.array)
+            before.stamp()
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
+        """Call `hook` with the gradient of this tensor, each time it is computed; a Tensor it returns replaces it.
+
+        Raises RuntimeError if no gradient flows here.
+        """
+        if self.edge is None:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+
+        def on_arrival(grad: Any) -> Any:
+            recording = isinstance(grad, Tensor)
+            arriving = grad if recording else wrap(np.array(grad))  # a copy, which the hook may keep or write to
+            with _Scope(recording):
+                leaving = hook(arriving)
+            if leaving is None:
+                return grad
+            if not isinstance(leaving, Tensor) or leaving.shape != arriving.shape:
+                raise RuntimeError(f"hook: expected None or a Tensor of shape {arriving.shape}, got {leaving!r}")
+            return leaving if recording else leaving.array.copy()
+
+        handle = self.edge.add_hook(on_arrival)
+        hooks: Any = self.edge.hooks
+        for number in [n for n, h in hooks.items() if type(h) is _KeepGrad]:
+            hooks[number] = hooks.pop(number)  # what is kept is what all hooks have left
+        return handle
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """This tensor, with `requires_grad` set."""
+        self.requires_grad = requires_grad
+        return self
+
+    def retain_grad(self) -> None:
+        """Let `backward()` leave the gradient in `.grad` of this tensor, though it is no leaf."""
+        if self.edge is None:
+            raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+        if self.is_leaf or self.retains_grad:
+            return
+        self.edge.add_hook(_KeepGrad(self))
+
+    def lead_to(self, edge: TensorNode | None) -> None:
+        """Take another place in the graph, after a write; a gradient that is retained is that of the new place."""
+        before, self.edge = self.edge, edge
+        hooks: Any = None if before is None else before.hooks
+        for number in [n for n, h in (hooks or {}).items() if type(h) is _KeepGrad]:
+            del hooks[number]
+            self.retain_grad()
+
+    @property
+    def retains_grad(self) -> bool:
+        """True if this is no leaf and `retain_grad` was called."""
+        hooks = self.edge.hooks if self.edge is not None else None
+        return hooks is not None and _KeepGrad in map(type, hooks.values())
+
+    def detach(self) -> Tensor:
+        """A tensor of the same memory, outside of the graph. Writes through either are noticed by both."""
+        t = wrap(self.array)
+        t.storage = self.own_storage()
+        return t
+
+    def detach_(self) -> Tensor:
+        """This tensor, cut off from the graph, a leaf from now on. Raises RuntimeError for a view."""
+        if self.base is not None and self.edge is not None:
+            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+        self.edge = None
+        return self
+
+    def __array_wrap__(self, array: np.ndarray[Any, Any], context: Any = None, return_scalar: bool = False) -> Tensor:
+        """What a NumPy function of tensors gives is a tensor again."""
+        return wrap(np.asarray(array))
+
+    def __repr__(self) -> str:
+        name = None if self.is_leaf else self.grad_fn.name()  # type: ignore[union-attr]
+        return tensor_repr(self.array, requires_grad=self.requires_grad, grad_fn_name=name)
+
+
+class _KeepGrad:
+    """A hook that leaves the gradient in a tensor's `.grad`."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = ref(tensor)
+
+    def __call__(self, grad: Any) -> Any:
+        tensor = self._tensor()
+        if tensor is not None:
+            kept = grad if isinstance(grad, Tensor) else wrap(np.array(grad))
+            tensor._grad = kept if tensor._grad is None else tensor._grad + kept
+        return grad
+
+
+_new = Tensor.__new__
+
+
+def wrap(array: np.ndarray[Any, Any], edge: TensorNode | None = None) -> Tensor:
+    """A Tensor of this very array."""
+    t = _new(Tensor)
+    t.array, t.edge, t.storage, t._grad, t.base = array, edge, None, None, None
+    return t
+
+
+def apply(op: Op, inputs: Sequence[Any]) -> Any:
+    """Compute; and if recording is on and some input wants a gradient, remember.
+
+    An Op with several results gives the first as a Tensor and the others as arrays.
+    """
+    arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+    if op.promote is not None:
+        arrays = dtypes.promoted(arrays, op.promote == "float")
+    try:
+        results = op.array(*arrays)
+    except ValueError:
+        if op.promote is not None:
+            check_broadcast(op, arrays)
+        raise
+    y = results if len(op.results) == 1 else results[0]
+    if type(y) is not np.ndarray:
+        y = np.asarray(y)
+    out = wrap(y)
+    if op.view:
+        _share(out, inputs[0])
+    mask = 0
+    edges: list[TensorNode] = []
+    if mode.enabled:
+        for i in op.positions if op.variadic is None else range(len(inputs)):
+            x = inputs[i]
+            if isinstance(x, Tensor) and x.edge is not None:
+                mask |= 1 << i
+                edges.append(x.edge)
+    if mask and y.dtype.kind == "f":
+        plan = op.plans[mask] if mask in op.plans else op.plan(mask)
+        saved: list[Any] = []
+        for kind, k in plan.save:
+            if kind == "input":
+                saved.append(inputs[k])
+            elif kind == "shape":
+                saved.append(np.shape(arrays[k]))
+            elif kind == "shapes":
+                saved.append(tuple([np.shape(x) for x in arrays[k:]]))
+            else:
+                saved.append(results[k] if k else Result(y, out.own_storage()))
+        out.edge = Backward(op, plan, edges, saved, y)
+    return out if len(op.results) == 1 else (out, *results[1:])
+
+
+def _share(out: Tensor, x: Tensor) -> None:
+    """Let `out` share the storage of `x` if it shares its memory."""
+    mine, its = out.array, x.array
+    memory = mine.base
+    if mine is its or (memory is not None and (memory is its or memory is its.base or np.may_share_memory(mine, its))):
+        out.storage = x.own_storage()
+        out.base = x if x.base is None else x.base
+        if mode.enabled:  # also where no gradient flows yet: one may be written in through the base or another view
+            out.storage.add_view(out)
+
+
+def backward(
+    outputs: Sequence[Tensor],
+    seeds: Sequence[Any],
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """`Tensor.backward` for several tensors in one sweep."""
+    targets = None
+    if inputs is not None:
+        targets = {t.edge: t for t in ([inputs] if isinstance(inputs, Tensor) else inputs)}
+        if not targets:
+            raise RuntimeError("backward(): inputs argument cannot be empty")
+    grads, starts = gradients(outputs, seeds, retain_graph, create_graph, targets)
+    taken = {id(seed) for seed in starts}
+    for node, grad in grads.items():
+        leaf = targets.get(node) if targets is not None else node.variable
+        if leaf is None:
+            continue
+        g = node.receive(grad) if node.hooks and leaf.is_leaf else grad
+        ours = type(g) is np.ndarray and g.base is None and g.dtype == leaf.array.dtype and g.flags.c_contiguous
+        leaf.accumulate(g, ours and not node.hooks and id(g) not in taken)
+        taken.add(id(g))
+
+
+def gradients(
+    outputs: Sequence[Tensor], seeds: Sequence[Any], retain_graph: bool | None, create_graph: bool, targets: Any
+) -> tuple[dict[Any, Any], list[Any]]:
+    """The gradients of `outputs` by node, for the leaves or the `targets`, and the seeds they started from."""
+    starts: list[Any] = [_start(i, y, seed) for i, (y, seed) in enumerate(zip(outputs, seeds, strict=True))]
+    if not create_graph:
+        starts = [seed.array for seed in starts]
+    if len(outputs) == 1:
+        root, start = outputs[0].edge, starts[0]
+    else:
+        root, start = Outputs([y.edge for y in outputs], starts), None  # type: ignore[misc, assignment]
+    retain = create_graph if retain_graph is None else retain_graph
+    before, mode.enabled = mode.enabled, create_graph
+    try:
+        with np.errstate(all="ignore"):  # inf and nan are results
+            if create_graph:
+                grads = sweep(root, start, targets=targets, retain=retain, plus=_plus)  # type: ignore[arg-type]
+            else:
+                grads = sweep(root, start, targets=targets, retain=retain)  # type: ignore[arg-type]
+    finally:
+        mode.enabled = before
+    return grads, starts
+
+
+def _start(i: int, y: Tensor, seed: Any) -> Tensor:
+    """The gradient that the i-th output starts with."""
+    if y.edge is None:
+        raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+    if seed is None:
+        if y.array.size != 1:
+            raise RuntimeError(
+                f"grad can be implicitly created only for scalar outputs, but output {i} has shape {list(y.shape)}"
+            )
+        return wrap(np.ones_like(y.array))
+    if not isinstance(seed, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(seed).__name__}")
+    if seed.array.shape != y.array.shape:
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[{i}] has a shape of {seed.shape} and output[{i}] has a shape of {y.shape}."
+        )
+    return seed if seed.array.dtype == y.array.dtype else shaping.cast(seed, y.array.dtype)
+
+
+def _plus(a: Any, b: Any) -> Any:
+    """A sum that is recorded, not made in place."""
+    return a + b
