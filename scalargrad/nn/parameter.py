@@ -1,0 +1,54 @@
+"""Parameter: a Tensor that a Module learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from scalargrad.tensor import Tensor, wrap
+
+
+class Parameter(Tensor):
+    """A tensor of the same memory as `data` that wants a gradient, and that a Module registers when it is assigned.
+
+    Raises RuntimeError for integers, which have no gradient, unless `requires_grad=False`.
+    """
+
+    def __init__(self, data: Tensor | None = None, requires_grad: bool = True) -> None:
+        if data is None:
+            super().__init__()
+        elif not isinstance(data, Tensor):
+            raise TypeError(f"Parameter(): expected a Tensor, got {type(data).__name__}")
+        else:
+            self.array, self.edge, self.storage = data.array, None, data.own_storage()
+            self._grad, self.base = None, None
+        self.requires_grad = requires_grad
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        """A parameter of its own memory, without the gradient, as in PyTorch."""
+        made: Parameter = super().__deepcopy__(memo)
+        made.grad = None
+        return made
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+def zero_gradients(parameters: Iterable[Tensor], set_to_none: bool) -> None:
+    """Fill the existing gradients with zeros, or drop them with `set_to_none`.
+
+    A gradient with a graph of its own (`create_graph`) is left as it is, for that graph may need it: zeros replace it.
+    """
+    for p in parameters:
+        grad = p.grad
+        if grad is None:
+            continue
+        if set_to_none:
+            p.grad = None
+        elif grad.edge is not None:
+            p.grad = wrap(np.zeros_like(grad.array))
+        else:
+            grad.array.fill(0)
+            grad.stamp()
