@@ -286,11 +286,14 @@ def t(input: Any) -> Any:
 
 
 def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
-    """Dimensions `source` moved to the places `destination`, the others in their order."""
-    order = np.moveaxis(np.empty([0] * input.ndim), source, destination)  # for its checks
-    del order
+    """Dimensions `source` moved to the places `destination`, the others in their order.
+
+    Raises RuntimeError if these are not as many, or one is named twice.
+    """
     sources = [normalize_dim(d, input.ndim) for d in ([source] if isinstance(source, int) else source)]
     places = [normalize_dim(d, input.ndim) for d in ([destination] if isinstance(destination, int) else destination)]
+    if not len(sources) == len(places) == len(set(sources)) == len(set(places)):
+        raise RuntimeError(f"movedim(): expected as many distinct dims as places, got {source} and {destination}")
     dims = [d for d in range(input.ndim) if d not in sources]
     for place, d in sorted(zip(places, sources, strict=True)):
         dims.insert(place, d)
