@@ -19,44 +19,110 @@ import numpy as np
 
 from scalargrad.version import __version__
 
-from . import plain, plain_optim, plain_program, threads
+from . import (
+    plain,
+    plain_block,
+    plain_conv,
+    plain_elementwise,
+    plain_loss,
+    plain_optim,
+    plain_pool,
+    plain_program,
+    plain_reduction,
+    threads,
+)
 from .geometry import conv_output_size, pool_output_size
 from .threads import get_num_threads, set_num_threads
 
 __all__ = [
+    "absolute",
+    "accumulate",
     "adam_step",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_input_grad",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_input_grad",
+    "add",
     "available",
     "avg_pool2d",
     "avg_pool2d_input_grad",
+    "block_is_fused",
     "conv2d",
     "conv2d_input_grad",
+    "conv2d_relu_max_pool2d",
+    "conv2d_relu_max_pool2d_grads",
     "conv2d_weight_grad",
     "conv_output_size",
     "cpu_features",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "div",
+    "eq",
+    "exp",
+    "expm1",
+    "ge",
     "get_num_threads",
+    "gt",
     "isa",
+    "le",
     "linear",
+    "linear_input_grad",
+    "linear_weight_grad",
     "load",
+    "log",
+    "log1p",
     "log_softmax",
     "log_softmax_grad",
+    "lt",
     "matmul",
+    "max_over",
     "max_pool2d",
     "max_pool2d_input_grad",
     "max_pool2d_take",
+    "maximum",
+    "mean_over",
+    "min_over",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
     "pool_output_size",
+    "power",
     "program",
     "relu",
     "relu_grad",
+    "relu_max_pool2d",
     "rmsprop_step",
     "set_num_threads",
     "sgd_step",
     "show_config",
+    "sigmoid",
     "softmax",
     "softmax_grad",
+    "spread_over",
+    "sqrt",
+    "sub",
+    "sum_by_channel",
+    "sum_over",
+    "sum_to_size",
+    "tanh",
     "why",
+    "zero_fill",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+PLAIN = (
+    plain,
+    plain_block,
+    plain_conv,
+    plain_elementwise,
+    plain_loss,
+    plain_optim,
+    plain_pool,
+    plain_reduction,
+)
+"""The contract by subject, in NumPy: what each function means, its types and its documentation."""
 
 COMPILED = ("v4", "v3", "base")  # fastest first
 WHAT = {
@@ -79,6 +145,10 @@ def _cpu_module() -> ModuleType:
     return importlib.import_module("._cpu", __name__)
 
 
+def _team_module() -> ModuleType:
+    return importlib.import_module("._team", __name__)
+
+
 def load(isa: str) -> Any:
     """The implementation for one instruction set: an object with the contract's functions as attributes.
 
@@ -95,7 +165,7 @@ def load(isa: str) -> Any:
     float64 = importlib.import_module(f"._f64_{isa}", __name__)
     # The float32 module is the face of both: what it is given in float64 it hands on, at no cost to float32.
     float32.pair_with(float64)
-    if float32.HAS_OPENMP:
+    if _team_module().HAS_THREADS:
         threads.follow(float32.set_num_threads)
         threads.follow(float64.set_num_threads)
     return float32
@@ -103,9 +173,8 @@ def load(isa: str) -> Any:
 
 @functools.cache
 def _plain() -> SimpleNamespace:
-    functions = {name: value for name, value in vars(plain).items() if not name.startswith("_") and callable(value)}
-    steps = {name: value for name, value in vars(plain_optim).items() if name.endswith("_step")}
-    return SimpleNamespace(**functions, **steps, program=plain_program.program, HAS_OPENMP=False)
+    functions = {name: getattr(module, name) for module in PLAIN for name in __all__ if hasattr(module, name)}
+    return SimpleNamespace(**functions, program=plain_program.program)
 
 
 def available() -> tuple[str, ...]:
@@ -150,16 +219,58 @@ def _chosen(function: F) -> F:
 
 matmul = _chosen(plain.matmul)
 linear = _chosen(plain.linear)
-conv2d = _chosen(plain.conv2d)
-conv2d_input_grad = _chosen(plain.conv2d_input_grad)
-conv2d_weight_grad = _chosen(plain.conv2d_weight_grad)
-max_pool2d = _chosen(plain.max_pool2d)
-max_pool2d_input_grad = _chosen(plain.max_pool2d_input_grad)
-max_pool2d_take = _chosen(plain.max_pool2d_take)
-avg_pool2d = _chosen(plain.avg_pool2d)
-avg_pool2d_input_grad = _chosen(plain.avg_pool2d_input_grad)
+linear_input_grad = _chosen(plain.linear_input_grad)
+linear_weight_grad = _chosen(plain.linear_weight_grad)
+conv2d = _chosen(plain_conv.conv2d)
+conv2d_input_grad = _chosen(plain_conv.conv2d_input_grad)
+conv2d_weight_grad = _chosen(plain_conv.conv2d_weight_grad)
+sum_by_channel = _chosen(plain_conv.sum_by_channel)
+max_pool2d = _chosen(plain_pool.max_pool2d)
+relu_max_pool2d = _chosen(plain_pool.relu_max_pool2d)
+max_pool2d_input_grad = _chosen(plain_pool.max_pool2d_input_grad)
+max_pool2d_take = _chosen(plain_pool.max_pool2d_take)
+avg_pool2d = _chosen(plain_pool.avg_pool2d)
+avg_pool2d_input_grad = _chosen(plain_pool.avg_pool2d_input_grad)
+adaptive_avg_pool2d = _chosen(plain_pool.adaptive_avg_pool2d)
+adaptive_avg_pool2d_input_grad = _chosen(plain_pool.adaptive_avg_pool2d_input_grad)
+adaptive_max_pool2d = _chosen(plain_pool.adaptive_max_pool2d)
+adaptive_max_pool2d_input_grad = _chosen(plain_pool.adaptive_max_pool2d_input_grad)
+block_is_fused = _chosen(plain_block.block_is_fused)
+conv2d_relu_max_pool2d = _chosen(plain_block.conv2d_relu_max_pool2d)
+conv2d_relu_max_pool2d_grads = _chosen(plain_block.conv2d_relu_max_pool2d_grads)
+add = _chosen(plain_elementwise.add)
+sub = _chosen(plain_elementwise.sub)
+mul = _chosen(plain_elementwise.mul)
+div = _chosen(plain_elementwise.div)
+maximum = _chosen(plain_elementwise.maximum)
+minimum = _chosen(plain_elementwise.minimum)
+power = _chosen(plain_elementwise.power)
+accumulate = _chosen(plain_elementwise.accumulate)
+eq = _chosen(plain_elementwise.eq)
+ne = _chosen(plain_elementwise.ne)
+lt = _chosen(plain_elementwise.lt)
+le = _chosen(plain_elementwise.le)
+gt = _chosen(plain_elementwise.gt)
+ge = _chosen(plain_elementwise.ge)
+neg = _chosen(plain_elementwise.neg)
+absolute = _chosen(plain_elementwise.absolute)
+sqrt = _chosen(plain_elementwise.sqrt)
+exp = _chosen(plain_elementwise.exp)
+expm1 = _chosen(plain_elementwise.expm1)
+log = _chosen(plain_elementwise.log)
+log1p = _chosen(plain_elementwise.log1p)
+tanh = _chosen(plain_elementwise.tanh)
+sigmoid = _chosen(plain_elementwise.sigmoid)
+sum_over = _chosen(plain_reduction.sum_over)
+mean_over = _chosen(plain_reduction.mean_over)
+max_over = _chosen(plain_reduction.max_over)
+min_over = _chosen(plain_reduction.min_over)
+spread_over = _chosen(plain_reduction.spread_over)
+sum_to_size = _chosen(plain_reduction.sum_to_size)
 relu = _chosen(plain.relu)
 relu_grad = _chosen(plain.relu_grad)
+cross_entropy = _chosen(plain_loss.cross_entropy)
+cross_entropy_grad = _chosen(plain_loss.cross_entropy_grad)
 softmax = _chosen(plain.softmax)
 softmax_grad = _chosen(plain.softmax_grad)
 log_softmax = _chosen(plain.log_softmax)
@@ -167,6 +278,7 @@ log_softmax_grad = _chosen(plain.log_softmax_grad)
 sgd_step = _chosen(plain_optim.sgd_step)
 adam_step = _chosen(plain_optim.adam_step)
 rmsprop_step = _chosen(plain_optim.rmsprop_step)
+zero_fill = _chosen(plain_optim.zero_fill)
 program = _chosen(plain_program.program)
 
 
@@ -174,10 +286,10 @@ def show_config() -> str:
     """The versions, which kernels are in use and why, what the CPU offers, and the number of threads, a fact a line."""
     if isa == "numpy":
         threading = "NumPy's own"
-    elif _implementation.HAS_OPENMP:
+    elif _team_module().HAS_THREADS:
         threading = str(get_num_threads())
     else:
-        threading = "1 (built without OpenMP)"
+        threading = "1 (this platform has no POSIX threads)"
     return "\n".join(
         (
             f"scalargrad {__version__} on NumPy {np.__version__}, Python {sys.version.split()[0]}",

@@ -2,8 +2,9 @@
 
 A fresh page costs about 3 us at its first touch, so a training step that takes all its memory anew spends most of its
 time there: LeNet at batch 64 took 3.4 ms, and 1.0 ms with the pool. What it holds, in use and kept together, never
-exceeds twice the most that was in use at one time: once would do if all blocks had one size. Only the kernels' results
-come from here, through NumPy's own interface for allocators (NEP 49): the arrays own their memory like any other, and
+exceeds twice the most that was lately in use at one time: once would do if all blocks had one size. "Lately" is the last
+one or two WINDOWs of allocations, so that one large batch is not remembered for ever. Only the kernels' results are
+of the pool, through NumPy's own interface for allocators (NEP 49): the arrays own their memory like any other, and
 the process's malloc is left alone.
 """
 
@@ -44,6 +45,7 @@ cdef extern from *:
 # Four sizes for each power of two: a block is at most a quarter larger than what was asked for.
 cdef enum:
     N_CLASSES = 4 * 64
+    WINDOW = 4096  # allocations: some 200 steps of LeNet
     HEADER = 64  # before each block: its class, the next kept block of the class, what malloc gave
 
 cdef struct Block:
@@ -52,7 +54,10 @@ cdef struct Block:
     int size_class
 
 cdef Block* kept[N_CLASSES]
-cdef size_t bytes_in_use = 0, bytes_kept = 0, most_in_use = 0
+cdef size_t bytes_in_use = 0, bytes_kept = 0
+# The most that was in use at one time in this window and in the one before.
+cdef size_t most_in_window = 0, most_before = 0
+cdef size_t n_in_window = 0
 
 memset(kept, 0, sizeof(kept))
 
@@ -71,11 +76,18 @@ cdef inline int class_for(size_t n) noexcept nogil:
     return found
 
 
-cdef void evict() noexcept nogil:
-    """Gives back kept blocks, the largest first, until no more is held than twice what was ever in use."""
+cdef inline size_t most_in_use() noexcept nogil:
+    return most_in_window if most_in_window > most_before else most_before
+
+
+cdef void evict(size_t coming) noexcept nogil:
+    """Makes room for so many bytes more: gives back kept blocks, the largest first, until the bound holds with them."""
     cdef int size_class = N_CLASSES - 1
     cdef Block* block
-    while bytes_in_use + bytes_kept > 2 * most_in_use and size_class >= 0:
+    cdef size_t in_use = bytes_in_use + coming, most = most_in_use()
+    if in_use > most:
+        most = in_use
+    while in_use + bytes_kept > 2 * most and size_class >= 0:
         block = kept[size_class]
         if block == NULL:
             size_class -= 1
@@ -90,8 +102,22 @@ cdef void release(Block* block) noexcept nogil:
     free(block.memory)
 
 
+cdef void count(size_t size) noexcept nogil:
+    """Notes that a block is in use."""
+    global bytes_in_use, most_in_window, most_before, n_in_window
+    bytes_in_use += size
+    n_in_window += 1
+    if bytes_in_use > most_in_window:
+        most_in_window = bytes_in_use
+    if n_in_window == WINDOW:
+        most_before = most_in_window
+        most_in_window = bytes_in_use
+        n_in_window = 0
+        evict(0)
+
+
 cdef void* pool_malloc(void* ctx, size_t n) noexcept nogil:
-    global bytes_in_use, bytes_kept, most_in_use
+    global bytes_kept
     cdef int size_class
     cdef size_t size
     cdef Block* block
@@ -105,12 +131,9 @@ cdef void* pool_malloc(void* ctx, size_t n) noexcept nogil:
     if block != NULL:
         kept[size_class] = block.next
         bytes_kept -= size
-        bytes_in_use += size
+        count(size)
     else:
-        bytes_in_use += size
-        if bytes_in_use > most_in_use:
-            most_in_use = bytes_in_use
-        evict()
+        evict(size)
     unlock_pool()
     if block != NULL:
         return <char*>block + HEADER
@@ -119,10 +142,10 @@ cdef void* pool_malloc(void* ctx, size_t n) noexcept nogil:
         give_back()
         memory = malloc(size + HEADER + 64)
     if memory == NULL:
-        lock_pool()
-        bytes_in_use -= size
-        unlock_pool()
         return NULL
+    lock_pool()
+    count(size)
+    unlock_pool()
     block = <Block*>((<uintptr_t>memory + 63) & ~<uintptr_t>63)
     block.memory = memory
     block.size_class = size_class
@@ -206,13 +229,14 @@ if hasattr(os, "register_at_fork"):
 
 def empty_pool():
     """Gives all kept memory back to the process."""
-    global most_in_use
+    global most_in_window, most_before
     give_back()
     lock_pool()
-    most_in_use = bytes_in_use
+    most_in_window = bytes_in_use
+    most_before = 0
     unlock_pool()
 
 
 def pool_sizes():
-    """Bytes in use by arrays, bytes kept for the next ones, and the most bytes that were in use at one time."""
-    return bytes_in_use, bytes_kept, most_in_use
+    """Bytes in use by arrays, bytes kept for the next ones, and the most that were lately in use at one time."""
+    return bytes_in_use, bytes_kept, most_in_use()

@@ -6,6 +6,7 @@ cdef struct ConvJob:
     Frame frame
     const real* x    # images in
     const real* bias
+    bint relu
     real* y          # images out
     Py_ssize_t n_correlations 
     Correlation* correlations
@@ -20,7 +21,6 @@ cdef void conv2d_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexce
     cdef Conv* v = &j.conv
     cdef Correlation c = j.correlations[0]
     cdef real* frame = <real*>(j.scratch + share * j.n_scratch_bytes)
-    cdef real* panel = <real*>(j.scratch + share * j.n_scratch_bytes + j.n_frame_bytes)
     cdef Py_ssize_t image, group, at, n_images = v.N * v.groups, image_size = v.C * v.H * v.W
     cdef const real* w = c.w
     cdef const real* seen
@@ -30,66 +30,53 @@ cdef void conv2d_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexce
             at = image * v.groups + group
             seen = framed(v, &j.frame, j.x + at * image_size, (n_images - 1 - at) * image_size, frame)
             c.w = w + group * j.weights_per_group
-            correlate(&c, seen, after(j.bias, group * up(v.O)), j.y + at * v.O * v.P * v.Q,
-                      v.P * v.Q, panel)
+            correlate_pixels(&c, seen, after(j.bias, group * v.O), j.relu, j.y + at * v.O * v.P * v.Q, v.P * v.Q)
 
 
-cdef int conv2d_forward(Conv* conv, const real* x, const real* w, const real* bias, real* y) noexcept nogil:
+cdef int conv2d_forward(Conv* conv, const real* x, const real* w, const real* bias, bint relu,
+                        real* y) noexcept nogil:
     """-1 where there is no memory for the tables."""
     cdef ConvJob j
     cdef Correlation c
-    cdef Py_ssize_t n_tables, n_shares, g, i, n_table_bytes, n_weight_bytes, n_bias_bytes
+    cdef Py_ssize_t n_tables, n_shares, n_table_bytes
     cdef void* memory
     cdef char* at
-    cdef real* packed
-    cdef real* padded_bias
     if conv.N == 0 or conv.O == 0:
         return 0
+    if is_depthwise(conv):
+        return depthwise_forward(conv, x, w, bias, relu, y)
     j.conv = conv[0]
     flatten_pointwise(&j.conv)
+    if prefers_channels(conv.O, conv.C * conv.R * conv.S, j.conv.Q, conv.stride[1] > 1):
+        return convolve_by_channels(conv, False, x, w, bias, relu, y)
     conv = &j.conv
     frame_of_input(conv, &j.frame)
     if too_large(&j.frame, conv.C, conv.H + 2 * conv.padding[0]):
         return -1
     forward_plan(conv, &j.frame, &c)
-    n_tables = table_sizes(&c)
-    j.weights_per_group = weight_size(&c)
+    n_tables = pixel_table_sizes(&c)
+    j.weights_per_group = c.M * c.K
     n_shares = shares_of(2.0 * conv.N * conv.groups * c.M * c.K * c.rows * c.columns, conv.N)
     n_table_bytes = lines(n_tables + c.K, sizeof(Py_ssize_t))
-    n_weight_bytes = lines(j.weights_per_group * conv.groups, sizeof(real)) if c.channels_in_lanes else 0
-    n_bias_bytes = lines(up(conv.O) * conv.groups, sizeof(real)) if bias != NULL else 0
     j.n_frame_bytes = lines(j.frame.size, sizeof(real)) if j.frame.needed or conv.Q < VL else 0
-    j.n_panel_bytes = lines(panel_size(&c), sizeof(real))
-    j.n_scratch_bytes = j.n_frame_bytes + j.n_panel_bytes
-    memory = malloc(n_table_bytes + n_weight_bytes + n_bias_bytes + n_shares * j.n_scratch_bytes + 64)
+    j.n_scratch_bytes = j.n_frame_bytes
+    memory = take_scratch(n_table_bytes + n_shares * j.n_scratch_bytes + 64)
     if memory == NULL:
         return -1
     at = on_a_line(memory)
     c.taps = <Py_ssize_t*>at
     forward_taps(conv, &j.frame, c.taps)
     fill_tables(&c, c.taps + c.K)
-    at += n_table_bytes
     c.w = w
-    if c.channels_in_lanes:
-        packed = <real*>at
-        for g in range(conv.groups):
-            pack_weights(&c, w + g * c.M * c.K, packed + g * j.weights_per_group)
-        c.w = packed
-    at += n_weight_bytes
-    j.bias = NULL
-    if bias != NULL:
-        padded_bias = <real*>at
-        memset(padded_bias, 0, n_bias_bytes)
-        for g in range(conv.groups):
-            memcpy(padded_bias + g * up(conv.O), bias + g * conv.O, conv.O * sizeof(real))
-        j.bias = padded_bias
-    j.scratch = at + n_bias_bytes
+    j.bias = bias
+    j.relu = relu
+    j.scratch = at + n_table_bytes
     j.x = x
     j.y = y
     j.n_correlations = 1
     j.correlations = &c
     run(conv2d_worker, &j, n_shares)
-    free(memory)
+    give_scratch(memory)
     return 0
 
 
@@ -183,9 +170,13 @@ cdef int conv2d_backward_input(Conv* conv, const real* g, const real* w, real* x
     cdef real* packed
     if conv.N == 0 or conv.C == 0 or conv.H == 0 or conv.W == 0:
         return 0
+    if is_depthwise(conv):
+        return depthwise_backward_input(conv, g, w, x_grad)
     j.conv = conv[0]
     v = &j.conv
     flatten_pointwise(v)
+    if prefers_channels(v.C, v.O * v.R * v.S, v.W, v.stride[1] > 1):
+        return convolve_by_channels(conv, True, g, w, NULL, False, x_grad)
     top = ((v.R - 1) * v.dilation[0]) // v.stride[0]
     left = ((v.S - 1) * v.dilation[1]) // v.stride[1]
     f.needed = True
@@ -198,7 +189,7 @@ cdef int conv2d_backward_input(Conv* conv, const real* g, const real* w, real* x
     n_row_phases = min(v.stride[0], v.H)
     j.n_column_phases = min(v.stride[1], v.W)
     j.n_correlations = n_row_phases * j.n_column_phases
-    j.correlations = <Correlation*>malloc(j.n_correlations * sizeof(Correlation))
+    j.correlations = <Correlation*>take_scratch(j.n_correlations * sizeof(Correlation))
     if j.correlations == NULL:
         return -1
     for i in range(j.n_correlations):
@@ -227,9 +218,9 @@ cdef int conv2d_backward_input(Conv* conv, const real* g, const real* w, real* x
     j.n_scratch_bytes = j.n_frame_bytes + j.n_panel_bytes
     if v.stride[0] > 1 or v.stride[1] > 1:
         j.n_scratch_bytes += lines(n_dense, sizeof(real))
-    memory = malloc(n_table_bytes + n_weight_bytes + n_loose_bytes + n_shares * j.n_scratch_bytes + 64)
+    memory = take_scratch(n_table_bytes + n_weight_bytes + n_loose_bytes + n_shares * j.n_scratch_bytes + 64)
     if memory == NULL:
-        free(j.correlations)
+        give_scratch(j.correlations)
         return -1
     at = on_a_line(memory)
     tables = <Py_ssize_t*>at
@@ -252,6 +243,6 @@ cdef int conv2d_backward_input(Conv* conv, const real* g, const real* w, real* x
     j.x = g
     j.y = x_grad
     run(input_grad_worker, &j, n_shares)
-    free(memory)
-    free(j.correlations)
+    give_scratch(memory)
+    give_scratch(j.correlations)
     return 0

@@ -28,6 +28,49 @@ cdef int take_conv(str op, Conv* v, Py_ssize_t* x, Py_ssize_t* w, object stride,
     return 1
 
 
+cdef struct ChannelSums:
+    Py_ssize_t N, C, n_pixels
+    const real* x
+    real* sums
+
+
+cdef inline vec add_up(const real* x, Py_ssize_t n) noexcept nogil:
+    """A vector of partial sums of n numbers, in four chains: one alone waits for its own additions."""
+    cdef vec a = VZERO, b = VZERO, c = VZERO, d = VZERO
+    cdef Py_ssize_t i = 0
+    while i + 4 * VL <= n:
+        a += (<const uvec*>(x + i))[0]
+        b += (<const uvec*>(x + i + VL))[0]
+        c += (<const uvec*>(x + i + 2 * VL))[0]
+        d += (<const uvec*>(x + i + 3 * VL))[0]
+        i += 4 * VL
+    while i + VL <= n:
+        a += (<const uvec*>(x + i))[0]
+        i += VL
+    if i < n:
+        b += VLOADN(x + i, n - i)
+    return (a + b) + (c + d)
+
+
+cdef void channel_sums_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexcept nogil:
+    cdef ChannelSums* j = <ChannelSums*>job
+    cdef Py_ssize_t image, channel, stop, some
+    cdef double total
+    cdef vec sums
+    for channel in range(start_of(share, n_shares, j.C), start_of(share + 1, n_shares, j.C)):
+        total = 0
+        image = 0
+        while image < j.N:
+            # Sums of a few images in the type itself, sums of those in double: large batches lose no digits.
+            sums = VZERO
+            stop = min(image + 8, j.N)
+            for some in range(image, stop):
+                sums += add_up(j.x + (some * j.C + channel) * j.n_pixels, j.n_pixels)
+            total += VSUM(sums)
+            image = stop
+        j.sums[channel] = <real>total
+
+
 cdef inline bint is_4d(cnp.ndarray array, Py_ssize_t* shape) noexcept:
     cdef int i
     if cnp.PyArray_NDIM(array) != 4:
@@ -41,10 +84,10 @@ cdef inline bint is_gradient(Conv* v, Py_ssize_t* g) noexcept:
     return g[0] == v.N and g[1] == v.O * v.groups and g[2] == v.P and g[3] == v.Q
 
 
-def conv2d(x, w, bias, stride, padding, dilation, groups):
+def conv2d(x, w, bias, stride, padding, dilation, groups, bint relu=False):
     """See `plain.conv2d`."""
     if is_for_float64(x):
-        return float64_kernels.conv2d(x, w, bias, stride, padding, dilation, groups)
+        return float64_kernels.conv2d(x, w, bias, stride, padding, dilation, groups, relu)
     cdef cnp.ndarray x_nchw = take("conv2d", "input", x), w_oihw = take("conv2d", "weight", w)
     cdef cnp.ndarray bias_o = None if bias is None else take("conv2d", "bias", bias)
     cdef Conv v
@@ -66,7 +109,7 @@ def conv2d(x, w, bias, stride, padding, dilation, groups):
     cdef const real* w_at = data(w_oihw)
     cdef real* y_at = data(y_nohw)
     with nogil:
-        status = conv2d_forward(&v, x_at, w_at, bias_at, y_at)
+        status = conv2d_forward(&v, x_at, w_at, bias_at, relu, y_at)
     if status:
         raise MemoryError("conv2d(): no memory for the frame of an image")
     return y_nohw
@@ -134,3 +177,25 @@ def conv2d_weight_grad(g, x, weight_shape, stride, padding, dilation, groups):
     if status:
         raise MemoryError(f"{op}(): no memory for the sums")
     return w_grad_oihw
+
+
+def sum_by_channel(x):
+    """See `plain.sum_by_channel`."""
+    if is_for_float64(x):
+        return float64_kernels.sum_by_channel(x)
+    cdef cnp.ndarray x_nchw = take("sum_by_channel", "input", x)
+    cdef Py_ssize_t[4] shape
+    cdef ChannelSums j
+    cdef cnp.npy_intp C
+    if not is_4d(x_nchw, shape):
+        words.check_images("sum_by_channel", shape_of(x_nchw))
+    C = shape[1]
+    cdef cnp.ndarray sums_c = fresh(1, &C, REAL_TYPENUM)
+    j.N = shape[0]
+    j.C = C
+    j.n_pixels = shape[2] * shape[3]
+    j.x = data(x_nchw)
+    j.sums = data(sums_c)
+    with nogil:
+        run(channel_sums_worker, &j, shares_of(4.0 * j.N * j.C * j.n_pixels, j.C))
+    return sums_c

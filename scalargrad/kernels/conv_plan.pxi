@@ -5,6 +5,29 @@
 # holds the columns 0, s, 2s, ... first, then 1, s + 1, ...: so neighbouring outputs read neighbouring numbers whatever
 # the stride.
 
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+cdef extern from "numpy/arrayobject.h":
+    ctypedef struct PyDataMemAllocator:
+        void* ctx
+        void* (*malloc)(void*, size_t) noexcept nogil
+        void (*free)(void*, void*, size_t) noexcept nogil
+    ctypedef struct PyDataMem_Handler:
+        PyDataMemAllocator allocator
+
+# Scratch comes from the pool, like results: packed weights can be megabytes, and malloc would take fresh pages for them
+# in every call.
+cdef PyDataMemAllocator pool = (<PyDataMem_Handler*>PyCapsule_GetPointer(pool_handler, "mem_handler")).allocator
+
+
+cdef inline void* take_scratch(size_t n_bytes) noexcept nogil:
+    return pool.malloc(pool.ctx, n_bytes)
+
+
+cdef inline void give_scratch(void* memory) noexcept nogil:
+    pool.free(pool.ctx, memory, 0)
+
+
 cdef struct Conv:
     # One group of channels: C in, O out.
     Py_ssize_t N, C, H, W, O, R, S, P, Q, groups
@@ -41,19 +64,29 @@ cdef inline double use_of_lanes(Py_ssize_t n) noexcept nogil:
     return <double>n / up(n)
 
 
-cdef bint prefers_channels(Py_ssize_t M, Py_ssize_t K, Py_ssize_t columns) noexcept nogil:
-    """Channels in the lanes pay from 3 vectors of them on, or where rows of pixels would leave the lanes emptier."""
-    if M >= PANEL and K >= 128:
-        return True
-    return use_of_lanes(M) * 0.75 > use_of_lanes(columns) and K >= 32
+cdef bint prefers_channels(Py_ssize_t M, Py_ssize_t K, Py_ssize_t columns, bint strided) noexcept nogil:
+    """Whether channels in the lanes are faster than pixels, for M planes of sums over K numbers.
+
+    Shares of the multipliers' peak as measured: how full the lanes are; a single vector of channels leaves them
+    waiting; storing its results costs channels as much as 12 more terms; splitting a frame costs pixels a fifth.
+    """
+    cdef double channels = use_of_lanes(M) * (0.65 if M <= VL else 1.0) * K / (K + 12.0)
+    return channels > use_of_lanes(columns) * (0.75 if strided else 0.95)
+
+
+cdef Py_ssize_t pixel_table_sizes(Correlation* c) noexcept nogil:
+    """The same with pixels in the lanes."""
+    c.channels_in_lanes = False
+    c.n_lanes = c.columns if c.columns < VL else VL
+    c.n_vectors = c.rows * ceil_div(c.columns, VL)
+    return 2 * c.n_vectors
 
 
 cdef Py_ssize_t table_sizes(Correlation* c) noexcept nogil:
     """How many offsets the tables of a correlation need, the taps not counted. Settles what is in the lanes."""
-    c.channels_in_lanes = prefers_channels(c.M, c.K, c.columns)
-    c.n_lanes = c.columns if c.columns < VL else VL
-    c.n_vectors = c.rows * ceil_div(c.columns, VL)
-    return c.rows * c.columns if c.channels_in_lanes else 2 * c.n_vectors
+    cdef Py_ssize_t n = pixel_table_sizes(c)
+    c.channels_in_lanes = prefers_channels(c.M, c.K, c.columns, False)
+    return c.rows * c.columns if c.channels_in_lanes else n
 
 
 cdef void fill_tables(Correlation* c, Py_ssize_t* tables) noexcept nogil:
@@ -100,7 +133,7 @@ cdef inline void balanced(Py_ssize_t n, Py_ssize_t* size, Py_ssize_t* n_larger, 
     n_larger[0] = n % n_blocks[0]
 
 
-cdef void correlate_pixels(Correlation* c, const real* frame, const real* bias, real* y,
+cdef void correlate_pixels(Correlation* c, const real* frame, const real* bias, bint relu, real* y,
                            Py_ssize_t y_plane) noexcept nogil:
     cdef Py_ssize_t v = 0, size, n_larger, n_blocks, m
     cdef int n
@@ -110,11 +143,10 @@ cdef void correlate_pixels(Correlation* c, const real* frame, const real* bias, 
         # Four vectors as 2 + 2: a single one leaves the multipliers idle.
         n = <int>(2 if c.n_vectors - v == 4 else min(3, c.n_vectors - v))
         if n_larger:
-            pixel_tiles(pixel_tile, <int>(size + 1), n, c.K, c.w, c.K, frame, c.taps, c.x_at + v, bias, y, y_plane,
-                        c.y_at + v, c.n_lanes, n_larger)
+            pixel_tiles(pixel_tile, <int>(size + 1), n, c.K, c.w, c.K, frame, c.taps, c.x_at + v, bias, relu, y,
+                        y_plane, c.y_at + v, c.n_lanes, n_larger)
         pixel_tiles(pixel_tile, <int>size, n, c.K, c.w + m * c.K, c.K, frame, c.taps, c.x_at + v,
-                    after(bias, m), y + m * y_plane, y_plane, c.y_at + v, c.n_lanes,
-                    n_blocks - n_larger)
+                    after(bias, m), relu, y + m * y_plane, y_plane, c.y_at + v, c.n_lanes, n_blocks - n_larger)
         v += n
 
 
@@ -157,7 +189,7 @@ cdef inline void correlate(Correlation* c, const real* frame, const real* bias, 
     if c.channels_in_lanes:
         correlate_channels(c, frame, bias, y, y_plane, panel)
     else:
-        correlate_pixels(c, frame, bias, y, y_plane)
+        correlate_pixels(c, frame, bias, False, y, y_plane)
 
 
 cdef void flatten_pointwise(Conv* v) noexcept nogil:

@@ -149,6 +149,10 @@ cdef int conv2d_backward_weight(Conv* conv, const real* g, const real* x, real* 
     if v.O == 0 or v.C == 0 or v.N == 0:
         memset(w_grad, 0, v.groups * v.O * v.C * v.R * v.S * sizeof(real))
         return 0
+    if is_depthwise(conv):
+        return depthwise_backward_weight(conv, g, x, w_grad)
+    if weighs_by_channels(conv):
+        return weigh_by_channels(conv, g, x, w_grad)
     frame_of_input(v, &j.frame)
     if too_large(&j.frame, v.C, v.H + 2 * v.padding[0]):
         return -1
@@ -170,7 +174,7 @@ cdef int conv2d_backward_weight(Conv* conv, const real* g, const real* x, real* 
     n_sum_bytes = lines(j.n_chunks * j.n_sums, sizeof(real))
     j.n_frame_bytes = lines(j.frame.size, sizeof(real)) if j.frame.needed else 0
     j.n_scratch_bytes = j.n_frame_bytes + lines(min(v.P * v.Q, PIXELS_PER_STRIP) * PANEL, sizeof(real))
-    memory = malloc(n_table_bytes + n_sum_bytes + n_shares * j.n_scratch_bytes + 64)
+    memory = take_scratch(n_table_bytes + n_sum_bytes + n_shares * j.n_scratch_bytes + 64)
     if memory == NULL:
         return -1
     at = on_a_line(memory)
@@ -189,5 +193,5 @@ cdef int conv2d_backward_weight(Conv* conv, const real* g, const real* x, real* 
         for i in range(j.n_sums):
             j.sums[i] += j.sums[chunk * j.n_sums + i]
     sums_to_weights(&j, w_grad)
-    free(memory)
+    give_scratch(memory)
     return 0

@@ -1,46 +1,82 @@
-# Matrix products. A is never packed: it is the broadcast operand, at any strides. B is packed a panel of 3 vectors at a
-# time, unless its rows can be read as they lie.
+# Matrix products by tiles. A is the broadcast operand, at any strides, and hardly ever packed. B is packed a panel of up
+# to 3 vectors at a time, unless it is worth reading its rows as they lie.
 
 cdef enum Method:
-    DOTS     # few rows, and both run along k: dot products, VL of them at a time
-    DIRECT   # B as it lies
-    PANELS   # one panel of B packed at a time
-    BLOCKED  # K in blocks, so that a panel of B stays in the first cache and A's columns in the second
-
-# Sizes measured on Zen 5 (48 KB first, 1 MB second cache), n = 16 to 2048.
-cdef enum:
-    K_BLOCK = 384
-    M_BLOCK = 96
-    N_BLOCK = 1008
+    DOT      # one number
+    DOTS     # both run along k, and one has few rows: dot products
+    FEW_ROWS # B's rows as they lie, times a few numbers of A
+    OUTER    # few rows of B, times a few numbers of A for each row of C
+    TILES
 
 cdef struct Matrix:
     real* at
     Py_ssize_t row, column  # strides
 
+cdef struct RowsOfA:  # of A: as they lie, or packed
+    const real* at
+    Py_ssize_t row, column, block  # strides; the last from one block of ROWS rows to the next
+
 cdef struct Gemm:
     Py_ssize_t M, N, K
     Matrix a, b
+    const real* bias  # a number for each column of C, or NULL
+    bint relu
     real* c
     Py_ssize_t c_row
-    bint accumulate
     Method method
-    # For a stack of products: how many, and where each one's matrices start.
+    # The order of the loops over tiles, and whether B is packed.
+    bint packs, packs_a
+    Py_ssize_t m_block, n_block, k_block
+    # For a stack of products: how many, its axes, and their strides.
     Py_ssize_t n_stacked
-    Py_ssize_t* starts
+    int n_axes
+    Py_ssize_t[64] dims, a_strides, b_strides
     char* scratch
     Py_ssize_t n_scratch_bytes  # of each share
 
 
-cdef Method method_for(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, Matrix* a, Matrix* b) noexcept nogil:
+cdef void choose_method(Gemm* g) noexcept nogil:
     # The order in which an element is summed follows from this choice alone, which looks at the whole product and never
     # at a share of it: so the number of threads does not show in the result.
-    if M <= 4 and a.column == 1 and b.row == 1:
-        return DOTS
-    if (a.row == 1 and a.column > 512 and K > K_BLOCK) or K > 3072:
-        return BLOCKED
-    if b.column == 1 and K * N <= 131072:
-        return DIRECT
-    return PANELS
+    # Measured on Zen 5 (48 KB first, 1 MB second cache) for n = 16 to 2048 and the layers of nets, in both instruction
+    # sets: tiles of 8 rows stand for AVX-512, where loads across cache lines cost little next to the multiplications.
+    cdef Py_ssize_t n_bytes = sizeof(real), long_k
+    g.packs = g.b.column != 1 or g.b.row < 1
+    g.packs_a = False
+    g.m_block = g.M
+    g.n_block = g.N
+    g.k_block = g.K
+    if g.M == 1 and g.N == 1:
+        g.method = DOT
+    elif g.a.column == 1 and g.b.row == 1 and (g.M <= 4 or g.N <= 4 or (g.M <= 2 * ROWS and g.K >= 64)):
+        # Transposing B costs more than dot products do: 16 × 576 by 576 × 120 in 12 us instead of 16.
+        g.method = DOTS
+    elif g.M <= ROWS // 2 and not g.packs:
+        g.method = FEW_ROWS
+    elif not g.packs and g.bias == NULL and not g.relu and (
+        g.K == 1 or (1 < g.K <= 8 and g.M * g.N * n_bytes > 1000000)
+    ):
+        # The gradient of weights from one sample, or a few. What counts is that C, all the more where it is larger than
+        # the second cache, is written row by row: two vectors of 1024 in 40 us instead of 230 by tiles.
+        g.method = OUTER
+    else:
+        g.method = TILES
+        if not g.packs and g.M <= (128 if ROWS == 8 else 16):
+            # Few rows do not pay for packing: 16 × 784 by 784 × 256 in 27 us instead of 43. Where B's rows are pages
+            # apart, a part of K at a time keeps to the pages that the processor has at hand.
+            if g.b.row * n_bytes >= 4096:
+                g.k_block = 256
+        elif g.packs or g.K * g.N > (131072 if ROWS == 8 else 8192):
+            g.packs = True
+            g.n_block = PANEL
+            long_k = 4096 // n_bytes if g.a.column == 1 else 512
+            # A transposed matrix's rows that are pages apart are packed too (AVX2, 1024 × 1024: 114 instead of 83
+            # GF/s); other rows never gained by it.
+            g.packs_a = g.a.column * n_bytes >= 4096 and g.N >= 4 * PANEL
+            if g.packs_a or g.K > long_k:
+                g.k_block = long_k
+                g.m_block = 96
+                g.n_block = 1008
 
 
 cdef void pack_panel(Matrix* b, Py_ssize_t first_k, Py_ssize_t K, Py_ssize_t first_n, Py_ssize_t n, int n_vectors,
@@ -68,166 +104,208 @@ cdef void pack_panel(Matrix* b, Py_ssize_t first_k, Py_ssize_t K, Py_ssize_t fir
                 panel[k * width + j] = 0
 
 
-cdef void multiply_panel(Py_ssize_t M, Py_ssize_t n, int n_vectors, Py_ssize_t K, const real* a, Py_ssize_t a_row,
-                         Py_ssize_t a_column, const real* panel, Py_ssize_t panel_row, real* c, Py_ssize_t c_row,
-                         bint accumulate) noexcept nogil:
-    """All rows of A times one panel of B."""
-    cdef Py_ssize_t whole = M // ROWS, rest = M % ROWS, n_last = n - (n_vectors - 1) * VL
-    if whole:
-        gemm_tiles(gemm_tile, ROWS, n_vectors, K, a, a_row, a_column, ROWS * a_row, panel, panel_row, c, c_row, n_last,
-                   accumulate, whole)
-    if rest:
-        a += whole * ROWS * a_row
-        c += whole * ROWS * c_row
-        gemm_tiles(gemm_tile, <int>rest, n_vectors, K, a, a_row, a_column, 0, panel, panel_row, c, c_row, n_last,
-                   accumulate, 1)
+cdef inline int panel_vectors(Py_ssize_t n_columns) noexcept nogil:
+    """The width in vectors of the next panel, when so many columns remain.
+
+    Two of 2 rather than one of 3 and one of 1, which loads more than it multiplies: n = 64 in 2.36 us instead of 2.57.
+    """
+    cdef Py_ssize_t n_vectors = (n_columns + VL - 1) // VL
+    return <int>(n_vectors if n_vectors < 3 else 2 if n_vectors == 4 else 3)
 
 
-cdef inline vec sums_of_lanes(vec* x) noexcept nogil:
-    """The VL sums of VL vectors."""
-    cdef int i
-    if VL >= 16:
-        for i in range(VL // 2):
-            x[i] = ZIP_LOW(x[i], x[i + VL // 2]) + ZIP_HIGH(x[i], x[i + VL // 2])
-        for i in range(VL // 4):
-            x[i] = ZIP_LOW(x[i], x[i + VL // 4]) + ZIP_HIGH(x[i], x[i + VL // 4])
-        for i in range(VL // 8):
-            x[i] = ZIP_LOW(x[i], x[i + VL // 8]) + ZIP_HIGH(x[i], x[i + VL // 8])
-    elif VL >= 8:
-        for i in range(VL // 2):
-            x[i] = ZIP_LOW(x[i], x[i + VL // 2]) + ZIP_HIGH(x[i], x[i + VL // 2])
-        for i in range(VL // 4):
-            x[i] = ZIP_LOW(x[i], x[i + VL // 4]) + ZIP_HIGH(x[i], x[i + VL // 4])
-    elif VL >= 4:
-        for i in range(VL // 2):
-            x[i] = ZIP_LOW(x[i], x[i + VL // 2]) + ZIP_HIGH(x[i], x[i + VL // 2])
-    return ZIP_LOW(x[0], x[1]) + ZIP_HIGH(x[0], x[1])
+cdef void pack_rows(const real* a, Py_ssize_t a_row, Py_ssize_t a_column, Py_ssize_t M, Py_ssize_t K,
+                    real* strips) noexcept nogil:
+    """A's numbers in the order in which tiles read them: ROWS rows of each column side by side, strip after strip."""
+    cdef const real* at
+    cdef Py_ssize_t m = 0, n, k, i
+    while m < M:
+        n = min(M - m, <Py_ssize_t>ROWS)
+        at = a + m * a_row
+        for k in range(K):
+            for i in range(n):
+                strips[k * ROWS + i] = at[i * a_row]
+            at += a_column
+        strips += K * ROWS
+        m += n
 
 
-cdef inline vec dots(const real* a, const real* b, Py_ssize_t b_row, Py_ssize_t last, Py_ssize_t K) noexcept nogil:
-    """a's dot products with VL rows of b; rows past `last` are read as copies of it."""
-    cdef vec[VL] sums
-    cdef vec a_k
-    cdef int i
-    cdef Py_ssize_t k = 0
-    for i in range(VL):
-        sums[i] = VZERO
-    while k + VL <= K:
-        a_k = (<const uvec*>(a + k))[0]
-        for i in range(VL):
-            sums[i] += a_k * (<const uvec*>(b + (i if i < last else last) * b_row + k))[0]
-        k += VL
-    if k < K:
-        a_k = VLOADN(a + k, K - k)
-        for i in range(VL):
-            sums[i] += a_k * VLOADN(b + (i if i < last else last) * b_row + k, K - k)
-    return sums_of_lanes(sums)
+cdef void multiply_panel(Py_ssize_t M, Py_ssize_t n, int n_vectors, Py_ssize_t K, RowsOfA* a, const real* b,
+                         Py_ssize_t b_row, const real* bias, real* c, Py_ssize_t c_row, bint accumulate,
+                         bint relu) noexcept nogil:
+    """M rows of A times one panel of B."""
+    cdef Py_ssize_t rest = M % ROWS, m
+    cdef GemmTile tile
+    tile.K = K
+    tile.n_blocks = M // ROWS
+    tile.n_last = n - (n_vectors - 1) * VL
+    tile.a = a.at
+    tile.a_row = a.row
+    tile.a_column = a.column
+    tile.a_block = a.block
+    tile.b = b
+    tile.b_row = b_row
+    tile.bias = bias
+    tile.c = c
+    tile.c_row = c_row
+    tile.accumulate = accumulate
+    tile.relu = relu
+    if 0 < rest < ROWS // 2 and tile.n_blocks and a.block == ROWS * a.row:
+        # Two tiles of 5 rows rather than one of 8 and one of 2, which would wait for its sums.
+        tile.n_blocks -= 1
+        rest += ROWS
+    if tile.n_blocks:
+        gemm_tiles[ROWS](n_vectors, &tile)
+        tile.a += tile.n_blocks * a.block
+        tile.c += tile.n_blocks * ROWS * c_row
+    tile.n_blocks = 1
+    while rest:
+        m = rest if rest <= ROWS else (rest + 1) // 2
+        gemm_tiles[m](n_vectors, &tile)
+        tile.a += m * a.row
+        tile.c += m * c_row
+        rest -= m
 
 
-cdef void multiply_dots(Gemm* g, Py_ssize_t M, Py_ssize_t N, const real* a, const real* b, real* c) noexcept nogil:
-    cdef Py_ssize_t i, j = 0, n
-    cdef vec y
-    while j < N:
-        n = N - j if N - j < VL else VL
-        for i in range(M):
-            if n == VL:
-                y = dots(a + i * g.a.row, b + j * g.b.column, g.b.column, VL, g.K)
-            else:
-                y = dots(a + i * g.a.row, b + j * g.b.column, g.b.column, n - 1, g.K)
-            if g.accumulate:
-                y += VLOADN(c + i * g.c_row + j, n)
-            VSTOREN(c + i * g.c_row + j, y, n)
-        j += n
+cdef void multiply_by_rows(Py_ssize_t M, Py_ssize_t n, int n_vectors, Py_ssize_t K, RowsOfA* a, const real* b,
+                           Py_ssize_t b_row, const real* bias, real* c, Py_ssize_t c_row, bint accumulate,
+                           bint relu) noexcept nogil:
+    """M rows of A times a panel of B that is not packed."""
+    cdef vec[3 * VL] last
+    cdef Py_ssize_t width = n_vectors * VL, n_last = 0
+    cdef Matrix from_b
+    cdef RowsOfA rest
+    if n < width:
+        # Whole vectors of the last rows would end beyond the last row's end, and so perhaps beyond B's memory: these
+        # rows, mostly one, are packed.
+        n_last = min((width - n + b_row - 1) // b_row, K)
+    if n_last < K or K == 0:
+        multiply_panel(M, n, n_vectors, K - n_last, a, b, b_row, bias if n_last == 0 else NULL, c, c_row, accumulate,
+                       relu and n_last == 0)
+        accumulate = True
+    if n_last:
+        from_b.at = <real*>b
+        from_b.row = b_row
+        from_b.column = 1
+        pack_panel(&from_b, K - n_last, n_last, 0, n, n_vectors, <real*>last)
+        rest = a[0]
+        rest.at += (K - n_last) * a.column
+        multiply_panel(M, n, n_vectors, n_last, &rest, <real*>last, width, bias, c, c_row, accumulate, relu)
 
 
-cdef void multiply_blocked(Gemm* g, Py_ssize_t M, Py_ssize_t N, const real* a, Matrix* b, real* c,
-                           real* packed) noexcept nogil:
+cdef void multiply_tiles(Gemm* g, Py_ssize_t M, Py_ssize_t N, const real* a, Matrix* b, const real* bias, real* c,
+                         real* packed) noexcept nogil:
     cdef Py_ssize_t first_k = 0, K, first_n, n_here, first_m, m_here, j, n
     cdef int n_vectors
-    cdef bint accumulate
-    while first_k < g.K:
+    cdef bint is_last
+    cdef const real* bias_here
+    cdef real* c_here
+    cdef real* strips
+    cdef RowsOfA rows
+    while True:
         K = g.K - first_k
-        if K > K_BLOCK:
-            K = K_BLOCK if K >= 2 * K_BLOCK else (K + 1) // 2
-        accumulate = g.accumulate or first_k > 0
+        if K > g.k_block:
+            K = g.k_block if K >= 2 * g.k_block else (K + 1) // 2
+        is_last = first_k + K == g.K
         first_n = 0
         while first_n < N:
-            n_here = N - first_n if N - first_n < N_BLOCK else N_BLOCK
-            j = 0
-            while j < n_here:
-                n_vectors = vectors_in(n_here - j)
-                n = n_here - j if n_here - j < n_vectors * VL else n_vectors * VL
-                pack_panel(b, first_k, K, first_n + j, n, n_vectors, packed + j * K)
-                j += n
-            first_m = 0
-            while first_m < M:
-                m_here = M - first_m if M - first_m < M_BLOCK else M_BLOCK
+            n_here = min(N - first_n, g.n_block)
+            if g.packs:
                 j = 0
                 while j < n_here:
-                    n_vectors = vectors_in(n_here - j)
-                    n = n_here - j if n_here - j < n_vectors * VL else n_vectors * VL
-                    multiply_panel(m_here, n, n_vectors, K, a + first_m * g.a.row + first_k * g.a.column, g.a.row,
-                                   g.a.column, packed + j * K, n_vectors * VL,
-                                   c + first_m * g.c_row + first_n + j, g.c_row, accumulate)
+                    n_vectors = panel_vectors(n_here - j)
+                    n = min(n_here - j, n_vectors * VL)
+                    pack_panel(b, first_k, K, first_n + j, n, n_vectors, packed + j * K)
+                    j += n
+            strips = packed + (n_here + VL) * K
+            first_m = 0
+            while first_m < M:
+                m_here = min(M - first_m, g.m_block)
+                rows.at = a + first_m * g.a.row + first_k * g.a.column
+                rows.row = g.a.row
+                rows.column = g.a.column
+                rows.block = ROWS * g.a.row
+                if g.packs_a:
+                    pack_rows(rows.at, g.a.row, g.a.column, m_here, K, strips)
+                    rows.at = strips
+                    rows.row = 1
+                    rows.column = ROWS
+                    rows.block = ROWS * K
+                j = 0
+                while j < n_here:
+                    n_vectors = panel_vectors(n_here - j)
+                    n = min(n_here - j, n_vectors * VL)
+                    bias_here = after(bias, first_n + j) if is_last else NULL
+                    c_here = c + first_m * g.c_row + first_n + j
+                    if g.packs:
+                        multiply_panel(m_here, n, n_vectors, K, &rows, packed + j * K, n_vectors * VL, bias_here, c_here,
+                                       g.c_row, first_k > 0, g.relu and is_last)
+                    else:
+                        multiply_by_rows(m_here, n, n_vectors, K, &rows, b.at + first_k * b.row + first_n + j, b.row,
+                                         bias_here, c_here, g.c_row, first_k > 0, g.relu and is_last)
                     j += n
                 first_m += m_here
             first_n += n_here
         first_k += K
+        if first_k >= g.K:
+            break
 
 
-cdef void multiply(Gemm* g, Py_ssize_t M, Py_ssize_t N, const real* a, const real* b, real* c,
+cdef void multiply(Gemm* g, Py_ssize_t M, Py_ssize_t N, const real* a, const real* b, const real* bias, real* c,
                    real* packed) noexcept nogil:
     """One product, or M rows and N columns of it."""
-    cdef Py_ssize_t j = 0, n
-    cdef int n_vectors
     cdef Matrix from_b
-    from_b.at = <real*>b
-    from_b.row = g.b.row
-    from_b.column = g.b.column
-    if g.method == DOTS:
-        multiply_dots(g, M, N, a, b, c)
-    elif g.method == BLOCKED:
-        multiply_blocked(g, M, N, a, &from_b, c, packed)
+    if g.method == DOT:
+        c[0] = dot(g.K, a, g.a.column, b, g.b.row)
+        if bias != NULL:
+            c[0] += bias[0]
+        if g.relu and c[0] <= 0:
+            c[0] = 0
+    elif g.method == DOTS:
+        multiply_dots(g, M, N, a, b, bias, c)
+    elif g.method == FEW_ROWS:
+        multiply_rows(g, M, N, a, b, bias, c)
+    elif g.method == OUTER:
+        multiply_outer(g, M, N, a, b, c)
     else:
-        while j < N:
-            n_vectors = vectors_in(N - j)
-            n = N - j if N - j < n_vectors * VL else n_vectors * VL
-            if g.method == DIRECT and n == n_vectors * VL:
-                multiply_panel(M, n, n_vectors, g.K, a, g.a.row, g.a.column, b + j * g.b.column, g.b.row, c + j,
-                               g.c_row, g.accumulate)
-            else:
-                pack_panel(&from_b, 0, g.K, j, n, n_vectors, packed)
-                multiply_panel(M, n, n_vectors, g.K, a, g.a.row, g.a.column, packed, n_vectors * VL, c + j, g.c_row,
-                               g.accumulate)
-            j += n
+        from_b = g.b
+        from_b.at = <real*>b
+        multiply_tiles(g, M, N, a, &from_b, bias, c, packed)
 
 
 cdef void gemm_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexcept nogil:
     cdef Gemm* g = <Gemm*>job
     cdef real* packed = <real*>(g.scratch + share * g.n_scratch_bytes)
-    cdef Py_ssize_t i, first, last
+    cdef Py_ssize_t i, first, last, rest, a_at, b_at
+    cdef int axis
     if g.n_stacked > 1:
         for i in range(start_of(share, n_shares, g.n_stacked), start_of(share + 1, n_shares, g.n_stacked)):
-            multiply(g, g.M, g.N, g.a.at + g.starts[2 * i], g.b.at + g.starts[2 * i + 1], g.c + i * g.M * g.N, packed)
+            rest = i
+            a_at = 0
+            b_at = 0
+            for axis in range(g.n_axes - 1, -1, -1):
+                a_at += rest % g.dims[axis] * g.a_strides[axis]
+                b_at += rest % g.dims[axis] * g.b_strides[axis]
+                rest //= g.dims[axis]
+            multiply(g, g.M, g.N, g.a.at + a_at, g.b.at + b_at, g.bias, g.c + i * g.M * g.N, packed)
     elif g.M >= g.N:
         first = start_of(share, n_shares, (g.M + ROWS - 1) // ROWS) * ROWS
         last = min(start_of(share + 1, n_shares, (g.M + ROWS - 1) // ROWS) * ROWS, g.M)
-        multiply(g, last - first, g.N, g.a.at + first * g.a.row, g.b.at, g.c + first * g.c_row, packed)
+        multiply(g, last - first, g.N, g.a.at + first * g.a.row, g.b.at, g.bias, g.c + first * g.c_row, packed)
     else:
         first = start_of(share, n_shares, (g.N + PANEL - 1) // PANEL) * PANEL
         last = min(start_of(share + 1, n_shares, (g.N + PANEL - 1) // PANEL) * PANEL, g.N)
-        multiply(g, g.M, last - first, g.a.at, g.b.at + first * g.b.column, g.c + first, packed)
+        multiply(g, g.M, last - first, g.a.at, g.b.at + first * g.b.column, after(g.bias, first), g.c + first, packed)
 
 
 cdef int gemm(Gemm* g) noexcept nogil:
     """Runs the product; -1 where there is no memory for it. c is (M, N), or a stack of (M, N), with c_row = N."""
     cdef Matrix swap
     cdef Py_ssize_t n_units, n_shares, n_packed
-    cdef void* memory
+    cdef void* memory = NULL
     if g.M == 0 or g.N == 0 or g.n_stacked == 0:
         return 0
-    if g.N == 1 and g.n_stacked == 1 and g.a.column == 1:
-        # A matrix times a column: as a row times the transpose, A's rows are read along their length.
+    if g.N == 1 and g.M > 1 and g.n_stacked == 1 and g.bias == NULL:
+        # A matrix times a column is a row times the transpose, whichever way the matrix lies.
         swap.at = g.a.at
         swap.row = g.a.column
         swap.column = g.a.row
@@ -238,149 +316,22 @@ cdef int gemm(Gemm* g) noexcept nogil:
         g.N = g.M
         g.M = 1
         g.c_row = g.N
-    g.method = method_for(g.M, g.N, g.K, &g.a, &g.b)
-    n_packed = g.K * PANEL if g.method != BLOCKED else K_BLOCK * ((g.N if g.N < N_BLOCK else N_BLOCK) + PANEL)
+    choose_method(g)
     n_units = (g.M + ROWS - 1) // ROWS if g.M >= g.N else (g.N + PANEL - 1) // PANEL
     if g.n_stacked > 1:
         n_units = g.n_stacked
     n_shares = shares_of(2.0 * g.M * g.N * g.K * g.n_stacked, n_units)
-    g.n_scratch_bytes = lines(n_packed, sizeof(real)) if g.method != DOTS else 0
-    memory = malloc(n_shares * g.n_scratch_bytes + 64)
-    if memory == NULL:
-        return -1
-    g.scratch = on_a_line(memory)
+    g.n_scratch_bytes = 0
+    g.scratch = NULL
+    if g.method == TILES and g.packs:
+        n_packed = min(g.N, g.n_block) + PANEL
+        if g.packs_a:
+            n_packed += min(g.M, g.m_block) + ROWS
+        g.n_scratch_bytes = lines(min(g.k_block, g.K) * n_packed, sizeof(real))
+        memory = malloc(n_shares * g.n_scratch_bytes + 64)
+        if memory == NULL:
+            return -1
+        g.scratch = on_a_line(memory)
     run(gemm_worker, g, n_shares)
     free(memory)
     return 0
-
-
-cdef void gemm_operands(Gemm* g, cnp.ndarray a, cnp.ndarray b):
-    """Sizes and strides of the last two axes; a 1-D argument is a row on the left and a column on the right."""
-    cdef int a_ndim = cnp.PyArray_NDIM(a), b_ndim = cnp.PyArray_NDIM(b)
-    g.a.at = data(a)
-    g.b.at = data(b)
-    g.K = cnp.PyArray_DIM(a, a_ndim - 1)
-    g.a.column = cnp.PyArray_STRIDE(a, a_ndim - 1) // <Py_ssize_t>sizeof(real)
-    g.M = cnp.PyArray_DIM(a, a_ndim - 2) if a_ndim > 1 else 1
-    g.a.row = cnp.PyArray_STRIDE(a, a_ndim - 2) // <Py_ssize_t>sizeof(real) if a_ndim > 1 else 0
-    g.N = cnp.PyArray_DIM(b, b_ndim - 1) if b_ndim > 1 else 1
-    g.b.column = cnp.PyArray_STRIDE(b, b_ndim - 1) // <Py_ssize_t>sizeof(real) if b_ndim > 1 else 1
-    g.b.row = cnp.PyArray_STRIDE(b, max(b_ndim - 2, 0)) // <Py_ssize_t>sizeof(real)
-    g.c_row = g.N
-    g.accumulate = False
-    g.n_stacked = 1
-    g.starts = NULL
-
-
-def matmul(a, b):
-    """See `plain.matmul`."""
-    if is_for_float64(a):
-        return float64_kernels.matmul(a, b)
-    cdef cnp.ndarray a_mk = take_strided("matmul", "a", a), b_kn = take_strided("matmul", "b", b)
-    cdef int a_ndim = cnp.PyArray_NDIM(a_mk), b_ndim = cnp.PyArray_NDIM(b_kn)
-    if a_ndim == 0 or b_ndim == 0 or (
-        cnp.PyArray_DIM(a_mk, a_ndim - 1) != cnp.PyArray_DIM(b_kn, max(b_ndim - 2, 0))
-    ) or a_ndim > 2 or b_ndim > 2:
-        words.check_matmul("matmul", shape_of(a_mk), shape_of(b_kn))
-        return matmul_stacked(a_mk, b_kn)
-    cdef Gemm g
-    cdef cnp.npy_intp[2] dims
-    gemm_operands(&g, a_mk, b_kn)
-    dims[0] = g.M if a_ndim > 1 else g.N
-    dims[1] = g.N
-    cdef cnp.ndarray c_mn = fresh(a_ndim + b_ndim - 2, dims, REAL_TYPENUM)
-    cdef int status
-    g.c = data(c_mn)
-    with nogil:
-        status = gemm(&g)
-    if status:
-        raise MemoryError("matmul(): no memory for packing")
-    return c_mn
-
-
-cdef matmul_stacked(cnp.ndarray a, cnp.ndarray b):
-    """Products of the last two axes, the axes before them broadcast."""
-    batch = np.broadcast_shapes(batch_axes(shape_of(a)), batch_axes(shape_of(b)))
-    cdef cnp.ndarray starts = np.empty((*batch, 2), np.intp)
-    # Where each product's matrices start, in numbers: index times stride, summed over the axes and broadcast.
-    (<object>starts)[..., 0] = starts_of(a, batch)
-    (<object>starts)[..., 1] = starts_of(b, batch)
-    cdef Gemm g
-    cdef int status
-    gemm_operands(&g, a, b)
-    shape = batch + ((g.M,) if cnp.PyArray_NDIM(a) > 1 else ()) + ((g.N,) if cnp.PyArray_NDIM(b) > 1 else ())
-    cdef cnp.npy_intp[64] dims
-    cdef int i
-    for i in range(len(shape)):
-        dims[i] = shape[i]
-    cdef cnp.ndarray c = fresh(len(shape), dims, REAL_TYPENUM)
-    g.c = data(c)
-    g.n_stacked = cnp.PyArray_SIZE(starts) // 2
-    g.starts = <Py_ssize_t*>cnp.PyArray_DATA(starts)
-    with nogil:
-        if g.n_stacked == 1:
-            g.a.at += g.starts[0]
-            g.b.at += g.starts[1]
-        status = gemm(&g)
-    if status:
-        raise MemoryError("matmul(): no memory for packing")
-    return c
-
-
-cdef tuple batch_axes(tuple per_axis):
-    return per_axis[:max(len(per_axis) - 2, 0)]
-
-
-cdef starts_of(cnp.ndarray array, tuple batch):
-    starts = np.zeros((), np.intp)
-    for size, stride in zip(batch_axes(shape_of(array)), batch_axes((<object>array).strides)):
-        starts = starts[..., None] + np.arange(size) * (stride // DTYPE.itemsize)
-    return np.broadcast_to(starts, batch)
-
-
-def linear(x, w, bias):
-    """See `plain.linear`."""
-    if is_for_float64(x):
-        return float64_kernels.linear(x, w, bias)
-    cdef cnp.ndarray x_nk = take("linear", "input", x), w_mk = take_strided("linear", "weight", w)
-    cdef cnp.ndarray bias_m = None if bias is None else take("linear", "bias", bias)
-    cdef int ndim = cnp.PyArray_NDIM(x_nk), i, status
-    cdef Gemm g
-    if (
-        ndim == 0
-        or cnp.PyArray_NDIM(w_mk) != 2
-        or cnp.PyArray_DIM(x_nk, ndim - 1) != cnp.PyArray_DIM(w_mk, 1)
-        or (bias_m is not None and (
-            cnp.PyArray_NDIM(bias_m) != 1 or cnp.PyArray_DIM(bias_m, 0) != cnp.PyArray_DIM(w_mk, 0)))
-    ):
-        words.check_linear("linear", shape_of(x_nk), shape_of(w_mk), None if bias_m is None else shape_of(bias_m))
-    cdef cnp.npy_intp[64] dims
-    g.M = 1
-    for i in range(ndim - 1):
-        dims[i] = cnp.PyArray_DIM(x_nk, i)
-        g.M *= dims[i]
-    g.N = cnp.PyArray_DIM(w_mk, 0)
-    g.K = cnp.PyArray_DIM(w_mk, 1)
-    dims[ndim - 1] = g.N
-    cdef cnp.ndarray y_nm = fresh(ndim, dims, REAL_TYPENUM)
-    g.a.at = data(x_nk)
-    g.a.row = g.K
-    g.a.column = 1
-    g.b.at = data(w_mk)
-    g.b.row = cnp.PyArray_STRIDE(w_mk, 1) // <Py_ssize_t>sizeof(real)
-    g.b.column = cnp.PyArray_STRIDE(w_mk, 0) // <Py_ssize_t>sizeof(real)
-    g.c = data(y_nm)
-    g.c_row = g.N
-    g.n_stacked = 1
-    g.starts = NULL
-    g.accumulate = bias_m is not None
-    cdef const real* bias_at = NULL if bias_m is None else data(bias_m)
-    cdef Py_ssize_t row
-    with nogil:
-        if bias_at != NULL:
-            for row in range(g.M):
-                memcpy(g.c + row * g.N, bias_at, g.N * sizeof(real))
-        status = gemm(&g)
-    if status:
-        raise MemoryError("linear(): no memory for packing")
-    return y_nm

@@ -6,7 +6,7 @@ shape error; the compiled kernels test the same conditions on integers and come 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -60,6 +60,11 @@ def pool_divisors(
         length = stop - start if count_include_pad else inside_stop - inside_start
         windows.append((inside_start, max(inside_start, inside_stop), length))
     return windows
+
+
+def adaptive_windows(size: int, count: int) -> list[tuple[int, int]]:
+    """The windows of adaptive pooling, first entry and one past the last: PyTorch's ⌊i·size / count⌋ and its kin."""
+    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 
 def as_array(op: str, name: str, value: Any) -> Array:
@@ -116,6 +121,22 @@ def check_linear(op: str, x_shape: Shape, w_shape: Shape, bias_shape: Shape | No
         raise RuntimeError(f"{op}(): expected a bias of shape ({w_shape[0]},) for weight {w_shape}, got {bias_shape}")
 
 
+def check_linear_input_grad(op: str, g_shape: Shape, w_shape: Shape) -> None:
+    if len(w_shape) != 2:
+        raise RuntimeError(f"{op}(): expected a weight of shape (out_features, in_features), got {w_shape}")
+    if not g_shape or g_shape[-1] != w_shape[0]:
+        raise RuntimeError(
+            f"{op}(): expected a gradient of shape (…, {w_shape[0]}) for weight {w_shape}, got {g_shape}"
+        )
+
+
+def check_linear_weight_grad(op: str, g_shape: Shape, x_shape: Shape) -> None:
+    if not g_shape or not x_shape or g_shape[:-1] != x_shape[:-1]:
+        raise RuntimeError(
+            f"{op}(): expected a gradient and an input of as many samples, got shapes {g_shape} and {x_shape}"
+        )
+
+
 def check_pair(op: str, name: str, value: Any, minimum: int) -> Pair:
     """`value` as two Python integers, each at least `minimum`."""
     if not isinstance(value, Sequence) or len(value) != 2 or not all(isinstance(v, int | np.integer) for v in value):
@@ -148,34 +169,123 @@ def check_conv2d(
     g_shape: Shape | None = None,
 ) -> Pair:
     """The output's height and width, after refusing everything that is not a convolution."""
-    came = f"(input {x_shape}, weight {w_shape}, groups={groups})"
-    if len(x_shape) != 4 or len(w_shape) != 4:
-        raise RuntimeError(f"{op}(): expected a 4D input and a 4D weight, got {came}")
     stride = check_pair(op, "stride", stride, 1)
     padding = check_pair(op, "padding", padding, 0)
     dilation = check_pair(op, "dilation", dilation, 1)
+    height, width = check_conv(op, x_shape, w_shape, stride, padding, dilation, groups, bias_shape, g_shape)
+    return height, width
+
+
+def check_conv(
+    op: str,
+    x_shape: Shape,
+    w_shape: Shape,
+    stride: Shape,
+    padding: Shape,
+    dilation: Shape,
+    groups: int,
+    bias_shape: Shape | None = None,
+    g_shape: Shape | None = None,
+) -> Shape:
+    """The output's sizes along each axis that the kernel slides over: as many as `stride` has."""
+    came = f"(input {x_shape}, weight {w_shape}, groups={groups})"
+    axes = range(len(stride))
+    ndim = 2 + len(stride)
+    if len(x_shape) != ndim or len(w_shape) != ndim:
+        raise RuntimeError(f"{op}(): expected a {ndim}D input and a {ndim}D weight, got {came}")
     if groups < 1:
         raise RuntimeError(f"{op}(): expected groups to be at least 1, got {groups}")
     if min(w_shape[2:]) < 1:
-        raise RuntimeError(f"{op}(): expected a kernel of at least 1 × 1, got {came}")
+        raise RuntimeError(f"{op}(): expected a kernel of at least {by(1 for _ in axes)}, got {came}")
     if w_shape[0] % groups:
         raise RuntimeError(f"{op}(): expected groups to divide the {w_shape[0]} output channels, got {came}")
     if x_shape[1] != w_shape[1] * groups:
         raise RuntimeError(f"{op}(): input has {x_shape[1]} channels but weight expects {w_shape[1] * groups} {came}")
     if bias_shape is not None and bias_shape != (w_shape[0],):
         raise RuntimeError(f"{op}(): expected a bias of shape ({w_shape[0]},), got {bias_shape} {came}")
-    size = [conv_output_size(x_shape[2 + i], w_shape[2 + i], stride[i], padding[i], dilation[i]) for i in (0, 1)]
+    size = tuple(conv_output_size(x_shape[2 + i], w_shape[2 + i], stride[i], padding[i], dilation[i]) for i in axes)
     if min(size) < 1:
-        padded = tuple(x_shape[2 + i] + 2 * padding[i] for i in (0, 1))
-        reach = tuple(dilation[i] * (w_shape[2 + i] - 1) + 1 for i in (0, 1))
+        padded = by(x_shape[2 + i] + 2 * padding[i] for i in axes)
+        reach = by(dilation[i] * (w_shape[2 + i] - 1) + 1 for i in axes)
         raise RuntimeError(
-            f"{op}(): kernel size can't be greater than input size: padded input is {padded[0]} × {padded[1]}, "
-            f"kernel spans {reach[0]} × {reach[1]} {came}"
+            f"{op}(): kernel size can't be greater than input size: padded input is {padded}, "
+            f"kernel spans {reach} {came}"
         )
-    expected = (x_shape[0], w_shape[0], size[0], size[1])
+    expected = (x_shape[0], w_shape[0], *size)
     if g_shape is not None and g_shape != expected:
         raise RuntimeError(f"{op}(): expected a gradient of shape {expected}, got {g_shape} {came}")
-    return size[0], size[1]
+    return size
+
+
+def conv_transpose_output_size(
+    size: int, kernel: int, stride: int, padding: int, output_padding: int, dilation: int
+) -> int:
+    """The size whose convolution has `size` windows, and `output_padding` more.
+
+    (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1.
+    """
+    return (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
+
+
+def check_conv_transpose(
+    op: str,
+    x_shape: Shape,
+    w_shape: Shape,
+    bias_shape: Shape | None,
+    stride: Shape,
+    padding: Shape,
+    output_padding: Shape,
+    dilation: Shape,
+    groups: int,
+) -> Shape:
+    """The output's shape, after refusing everything that is not a transposed convolution.
+
+    Shapes: x (N, C, ...), w (C, O/groups, ...), bias (O,) → (N, O, ...).
+    """
+    came = f"(input {x_shape}, weight {w_shape}, groups={groups})"
+    axes = range(len(stride))
+    ndim = 2 + len(stride)
+    if len(x_shape) != ndim or len(w_shape) != ndim:
+        raise RuntimeError(f"{op}(): expected a {ndim}D input and a {ndim}D weight, got {came}")
+    for name, sizes, minimum in (
+        ("groups", (groups,), 1), ("stride", stride, 1), ("padding", padding, 0),
+        ("output_padding", output_padding, 0), ("dilation", dilation, 1),
+    ):  # fmt: skip
+        if min(sizes) < minimum:
+            raise RuntimeError(f"{op}(): expected {name} to be at least {minimum}, got {min(sizes)}")
+    if min(w_shape[2:]) < 1:
+        raise RuntimeError(f"{op}(): expected a kernel of at least {by(1 for _ in axes)}, got {came}")
+    if x_shape[1] != w_shape[0]:
+        raise RuntimeError(f"{op}(): input has {x_shape[1]} channels but weight expects {w_shape[0]} {came}")
+    if w_shape[0] % groups:
+        raise RuntimeError(f"{op}(): expected groups to divide the {w_shape[0]} input channels, got {came}")
+    channels = w_shape[1] * groups
+    if bias_shape is not None and bias_shape != (channels,):
+        raise RuntimeError(f"{op}(): expected a bias of shape ({channels},), got {bias_shape} {came}")
+    if any(output_padding[i] >= max(stride[i], dilation[i]) for i in axes):
+        raise RuntimeError(
+            f"{op}(): output padding must be smaller than either stride or dilation, but got "
+            f"output_padding={output_padding}, stride={stride}, dilation={dilation}"
+        )
+    size = tuple(
+        conv_transpose_output_size(
+            x_shape[2 + i], w_shape[2 + i], stride[i], padding[i], output_padding[i], dilation[i]
+        )
+        for i in axes
+    )
+    if min(x_shape[2:]) < 1 or min(size) < 1:
+        raise RuntimeError(f"{op}(): output size is too small: it would be {by(size)} {came}")
+    return (x_shape[0], channels, *size)
+
+
+def by(sizes: Iterable[int]) -> str:
+    """Sizes as they are said: 3 × 5."""
+    return " × ".join(map(str, sizes))
+
+
+def check_images(op: str, x_shape: Shape) -> None:
+    if len(x_shape) != 4:
+        raise RuntimeError(f"{op}(): expected a 4D input, got shape {x_shape}")
 
 
 def check_pool2d(
@@ -225,6 +335,23 @@ def check_pool2d_gradient(
         refuse_gradient(op, expected, x_shape, g_shape)
 
 
+def check_adaptive_pool2d(op: str, x_shape: Shape, output_size: Any) -> Pair:
+    """`output_size`, after refusing images that are not there."""
+    size = check_pair(op, "output_size", output_size, 0)
+    if len(x_shape) != 4 or 0 in x_shape[1:]:
+        raise RuntimeError(f"{op}(): expected a 4D input of images that are not empty, got shape {x_shape}")
+    return size
+
+
+def check_adaptive_pool2d_gradient(op: str, g_shape: Shape, x_shape: Shape) -> None:
+    check_adaptive_pool2d(op, x_shape, g_shape[2:] if len(g_shape) == 4 else (1, 1))
+    if len(g_shape) != 4 or g_shape[:2] != x_shape[:2]:
+        raise RuntimeError(
+            f"{op}(): expected a gradient of shape ({x_shape[0]}, {x_shape[1]}, P, Q) for an input of {x_shape}, "
+            f"got {g_shape}"
+        )
+
+
 def refuse_gradient(op: str, expected: Shape, x_shape: Shape, got: Shape) -> NoReturn:
     raise RuntimeError(f"{op}(): expected a gradient of shape {expected} for an input of {x_shape}, got {got}")
 
@@ -257,3 +384,34 @@ def check_offsets(op: str, offsets: Any, shape: Shape, kernel_size: Pair) -> Arr
     if array.shape != shape:
         raise RuntimeError(f"{op}(): expected offsets of shape {shape}, got {array.shape}")
     return array
+
+
+def check_positions(op: str, positions: Any, shape: Shape) -> Array:
+    array = as_array(op, "positions", positions)
+    if array.dtype.newbyteorder("=") != np.int64:
+        raise RuntimeError(f"{op}(): expected positions of dtype int64, got {array.dtype}")
+    if array.shape != shape:
+        raise RuntimeError(f"{op}(): expected positions of shape {shape}, got {array.shape}")
+    return array
+
+
+def check_cross_entropy(op: str, x: Array, target: Any, weight: Any, reduction: str) -> None:
+    """Refuses scores that are not (N, C), targets that are not N integers, and weights that are not C numbers."""
+    check_dtypes(op, input=x) if weight is None else check_dtypes(op, input=x, weight=weight)
+    target = as_array(op, "target", target)
+    if target.dtype.kind not in "iu":
+        raise RuntimeError(f"{op}(): expected a target of integers, got {target.dtype}")
+    if x.ndim != 2 or target.shape != x.shape[:1] or (weight is not None and weight.shape != x.shape[1:]):
+        raise RuntimeError(
+            f"{op}(): expected an input of shape (N, C), a target (N) and a weight (C) or none, got {x.shape}, "
+            f"{target.shape} and {None if weight is None else weight.shape}"
+        )
+    if reduction not in ("none", "sum", "mean"):
+        raise ValueError(f"{op}(): expected a reduction 'none', 'sum' or 'mean', got {reduction!r}")
+
+
+def check_shape_of_loss(op: str, g: Array, n_losses: int | None) -> None:
+    """Refuses a gradient that has not the shape of the losses, or of their sum."""
+    expected = () if n_losses is None else (n_losses,)
+    if g.shape != expected:
+        raise RuntimeError(f"{op}(): expected a gradient of shape {expected}, got {g.shape}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from .geometry import Array, check_dtypes, check_same_shape
+from .geometry import Array, check_dtype, check_dtypes, check_same_shape
 
 IEEE = np.errstate(all="ignore")
+GRADS = 1  # their place in a row of a step's arrays
 
 
 def _entries(op: str, **lists: Sequence[Array | None] | None) -> list[tuple[Any, ...]]:
@@ -31,7 +33,16 @@ def _entries(op: str, **lists: Sequence[Array | None] | None) -> list[tuple[Any,
         for name, array in named.items():
             if name != "grads" and not array.flags.writeable:
                 raise RuntimeError(f"{op}(): expected {name} to be writable, got a read-only array")
-    return rows
+        for (name, array), (other_name, other) in combinations(named.items(), 2):
+            if "grads" not in (name, other_name) and np.may_share_memory(array, other):
+                raise RuntimeError(f"{op}(): expected {name} and {other_name} not to share memory")
+    return [tuple(_apart(array, row) if i == GRADS else array for i, array in enumerate(row)) for row in rows]
+
+
+def _apart(grad: Array, row: tuple[Any, ...]) -> Array:
+    """A gradient, or a copy of it where it shares memory with what the step writes."""
+    written = (array for array in row if array is not None and array is not grad)
+    return grad.copy() if any(np.may_share_memory(grad, array) for array in written) else grad
 
 
 def _each(op: str, name: str, value: Any, length: int) -> list[Any]:
@@ -186,3 +197,14 @@ def rmsprop_step(
             buffer += d
             d = buffer
         p -= lr * d
+
+
+def zero_fill(arrays: Iterable[Array]) -> None:
+    """Fill each array with zeros."""
+    given = list(arrays)
+    for array in given:
+        check_dtype("zero_fill", "arrays", array, None)
+        if not array.flags.writeable:
+            raise RuntimeError("zero_fill(): expected arrays to be writable, got a read-only array")
+    for array in given:
+        array.fill(0)

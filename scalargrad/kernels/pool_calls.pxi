@@ -29,8 +29,12 @@ cdef int take_pool(str op, Pool* p, Py_ssize_t* x, object kernel_size, object st
     p.W = x[3]
     p.P = size[0]
     p.Q = size[1]
-    p.divisors = NULL
+    p.divisor = 0
     return 1
+
+
+cdef inline bint is_gradient_of(Pool* p, Py_ssize_t* x, Py_ssize_t* g) noexcept:
+    return g[0] == x[0] and g[1] == x[1] and g[2] == p.P and g[3] == p.Q
 
 
 cdef int take_pool_gradient(str op, Pool* p, Py_ssize_t* g, Py_ssize_t* x, object kernel_size, object stride,
@@ -39,7 +43,7 @@ cdef int take_pool_gradient(str op, Pool* p, Py_ssize_t* g, Py_ssize_t* x, objec
     cdef bint fits = take_pool(op, p, x, kernel_size, stride, padding, dilation, False)
     if not fits or g[2] != p.P or g[3] != p.Q:
         fits = take_pool(op, p, x, kernel_size, stride, padding, dilation, True)
-    return fits and g[0] == x[0] and g[1] == x[1] and g[2] == p.P and g[3] == p.Q
+    return fits and is_gradient_of(p, x, g)
 
 
 cdef inline bint all_equal(Py_ssize_t* a, Py_ssize_t* b) noexcept:
@@ -49,8 +53,8 @@ cdef inline bint all_equal(Py_ssize_t* a, Py_ssize_t* b) noexcept:
 cdef cnp.ndarray take_offsets(str op, Pool* p, object offsets, Py_ssize_t* shape):
     cdef cnp.ndarray array
     cdef Py_ssize_t[4] own_shape
-    p.offsets_are_bytes = p.kernel[0] * p.kernel[1] <= 255
-    cdef int typenum = cnp.NPY_UINT8 if p.offsets_are_bytes else cnp.NPY_INT32
+    p.offset_bytes = 1 if p.kernel[0] * p.kernel[1] <= 255 else 4
+    cdef int typenum = cnp.NPY_UINT8 if p.offset_bytes == 1 else cnp.NPY_INT32
     if cnp.PyArray_Check(offsets) and cnp.PyArray_TYPE(<cnp.ndarray>offsets) == typenum:
         array = <cnp.ndarray>offsets
         if cnp.PyArray_ISCARRAY_RO(array) and is_4d(array, own_shape) and all_equal(shape, own_shape):
@@ -62,11 +66,8 @@ cdef cnp.ndarray take_offsets(str op, Pool* p, object offsets, Py_ssize_t* shape
     return array
 
 
-def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
-    """See `plain.max_pool2d`."""
-    if is_for_float64(x):
-        return float64_kernels.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
-    cdef str op = "max_pool2d"
+cdef tuple max_pool(str op, object x, object kernel_size, object stride, object padding, object dilation,
+                    bint ceil_mode, bint with_relu):
     cdef cnp.ndarray x_nchw = take(op, "input", x)
     cdef Pool p
     cdef Py_ssize_t[4] x_shape
@@ -74,18 +75,33 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     if not is_4d(x_nchw, x_shape) or not take_pool(op, &p, x_shape, kernel_size, stride, padding, dilation, ceil_mode):
         words.check_pool2d(op, shape_of(x_nchw), kernel_size, stride, padding, dilation, ceil_mode)
         raise RuntimeError(f"{op}(): refused these sizes")
-    p.offsets_are_bytes = p.kernel[0] * p.kernel[1] <= 255
+    p.offset_bytes = 1 if p.kernel[0] * p.kernel[1] <= 255 else 4
+    p.with_relu = with_relu
     cdef cnp.ndarray y_ncpq = fresh_4d(x_shape[0], x_shape[1], p.P, p.Q, REAL_TYPENUM)
     cdef cnp.ndarray offsets_ncpq = fresh_4d(x_shape[0], x_shape[1], p.P, p.Q,
-                                             cnp.NPY_UINT8 if p.offsets_are_bytes else cnp.NPY_INT32)
+                                             cnp.NPY_UINT8 if p.offset_bytes == 1 else cnp.NPY_INT32)
     p.x = data(x_nchw)
     p.y = data(y_ncpq)
     p.offsets = DATA_OF(offsets_ncpq)
     with nogil:
-        status = run_pool(&p, max_pool_worker)
+        status = run_pool(&p, max_pool_worker, FORWARD, False, True)
     if status:
-        raise MemoryError(f"{op}(): no memory for a row")
+        raise MemoryError(f"{op}(): no memory for the planes")
     return y_ncpq, offsets_ncpq
+
+
+def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    """See `plain.max_pool2d`."""
+    if is_for_float64(x):
+        return float64_kernels.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
+    return max_pool("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode, False)
+
+
+def relu_max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
+    """See `plain.relu_max_pool2d`."""
+    if is_for_float64(x):
+        return float64_kernels.relu_max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
+    return max_pool("relu_max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
 def max_pool2d_input_grad(g, offsets, input_shape, kernel_size, stride, padding, dilation):
@@ -108,9 +124,9 @@ def max_pool2d_input_grad(g, offsets, input_shape, kernel_size, stride, padding,
     p.x = data(g_ncpq)
     p.y = data(x_grad_nchw)
     with nogil:
-        status = run_pool(&p, max_pool_grad_worker)
+        status = run_pool(&p, max_pool_grad_worker, BACKWARD, False, True)
     if status:
-        raise MemoryError(f"{op}(): no memory for a row")
+        raise MemoryError(f"{op}(): no memory for the planes")
     return x_grad_nchw
 
 
@@ -134,39 +150,19 @@ def max_pool2d_take(x, offsets, kernel_size, stride, padding, dilation):
     p.x = data(x_nchw)
     p.y = data(y_ncpq)
     with nogil:
-        status = run_pool(&p, max_pool_take_worker)
+        status = run_pool(&p, max_pool_take_worker, FORWARD, False, True)
     if status:
-        raise MemoryError(f"{op}(): no memory for a row")
+        raise MemoryError(f"{op}(): no memory for the planes")
     return y_ncpq
 
 
-cdef int take_divisors(str op, Pool* p, Py_ssize_t* x, object kernel_size, object stride, object padding,
-                       object ceil_mode, object count_include_pad, object divisor_override) except -1:
-    """Sizes and divisors of an average pooling; the caller frees `p.divisors`. 0 where sizes do not fit."""
-    cdef Py_ssize_t i, at = 0
-    cdef int axis
-    if not take_pool(op, p, x, kernel_size, stride, padding, (1, 1), ceil_mode):
-        return 0
+cdef int take_divisor(str op, Pool* p, object divisor_override) except -1:
+    p.divisor = 0
     if divisor_override is not None:
         p.divisor = divisor_override
         if p.divisor == 0:
             raise RuntimeError(f"{op}(): expected divisor_override to be nonzero, got 0")
-        return 1
-    p.divisors = <Py_ssize_t*>malloc((p.P + p.Q) * sizeof(Py_ssize_t))
-    if p.divisors == NULL:
-        raise MemoryError(f"{op}(): no memory for the divisors")
-    cdef Py_ssize_t start, stop
-    cdef bint with_padding = count_include_pad
-    for axis in range(2):
-        for i in range(p.P if axis == 0 else p.Q):
-            start = i * p.stride[axis] - p.padding[axis]
-            stop = min(start + p.kernel[axis], x[2 + axis] + p.padding[axis])
-            if not with_padding:
-                start = max(start, 0)
-                stop = min(stop, x[2 + axis])
-            p.divisors[at] = stop - start
-            at += 1
-    return 1
+    return 0
 
 
 def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
@@ -178,22 +174,19 @@ def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, di
     cdef cnp.ndarray x_nchw = take(op, "input", x)
     cdef Pool p
     cdef Py_ssize_t[4] x_shape
+    cdef bint with_padding = count_include_pad
     cdef int status
-    if not is_4d(x_nchw, x_shape) or not take_divisors(op, &p, x_shape, kernel_size, stride, padding, ceil_mode,
-                                                       count_include_pad, divisor_override):
+    if not is_4d(x_nchw, x_shape) or not take_pool(op, &p, x_shape, kernel_size, stride, padding, (1, 1), ceil_mode):
         words.check_pool2d(op, shape_of(x_nchw), kernel_size, stride, padding, (1, 1), ceil_mode)
         raise RuntimeError(f"{op}(): refused these sizes")
-    cdef cnp.ndarray y_ncpq
-    try:
-        y_ncpq = fresh_4d(x_shape[0], x_shape[1], p.P, p.Q, REAL_TYPENUM)
-        p.x = data(x_nchw)
-        p.y = data(y_ncpq)
-        with nogil:
-            status = run_pool(&p, avg_pool_worker)
-    finally:
-        free(p.divisors)
+    take_divisor(op, &p, divisor_override)
+    cdef cnp.ndarray y_ncpq = fresh_4d(x_shape[0], x_shape[1], p.P, p.Q, REAL_TYPENUM)
+    p.x = data(x_nchw)
+    p.y = data(y_ncpq)
+    with nogil:
+        status = run_pool(&p, avg_pool_worker, FORWARD, False, with_padding)
     if status:
-        raise MemoryError(f"{op}(): no memory for a row")
+        raise MemoryError(f"{op}(): no memory for the planes")
     return y_ncpq
 
 
@@ -208,23 +201,20 @@ def avg_pool2d_input_grad(g, input_shape, kernel_size, stride, padding, ceil_mod
     cdef Pool p
     cdef Py_ssize_t[4] x_shape
     cdef Py_ssize_t[4] g_shape
+    cdef bint with_padding = count_include_pad
     cdef int status
     take_shape(op, "input_shape", input_shape, x_shape)
-    if not take_divisors(op, &p, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+    if not take_pool(op, &p, x_shape, kernel_size, stride, padding, (1, 1), ceil_mode):
         words.check_pool2d(op, tuple(input_shape), kernel_size, stride, padding, (1, 1), ceil_mode)
         raise RuntimeError(f"{op}(): refused these sizes")
-    cdef cnp.ndarray x_grad_nchw
-    try:
-        expected = (x_shape[0], x_shape[1], p.P, p.Q)
-        if not is_4d(g_ncpq, g_shape) or shape_of(g_ncpq) != expected:
-            words.refuse_gradient(op, expected, tuple(input_shape), shape_of(g_ncpq))
-        x_grad_nchw = fresh_4d(x_shape[0], x_shape[1], p.H, p.W, REAL_TYPENUM)
-        p.x = data(g_ncpq)
-        p.y = data(x_grad_nchw)
-        with nogil:
-            status = run_pool(&p, avg_pool_grad_worker)
-    finally:
-        free(p.divisors)
+    take_divisor(op, &p, divisor_override)
+    if not is_4d(g_ncpq, g_shape) or not is_gradient_of(&p, x_shape, g_shape):
+        words.refuse_gradient(op, (x_shape[0], x_shape[1], p.P, p.Q), tuple(input_shape), shape_of(g_ncpq))
+    cdef cnp.ndarray x_grad_nchw = fresh_4d(x_shape[0], x_shape[1], p.H, p.W, REAL_TYPENUM)
+    p.x = data(g_ncpq)
+    p.y = data(x_grad_nchw)
+    with nogil:
+        status = run_pool(&p, avg_pool_grad_worker, BACKWARD, False, with_padding)
     if status:
-        raise MemoryError(f"{op}(): no memory for a row")
+        raise MemoryError(f"{op}(): no memory for the planes")
     return x_grad_nchw

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-# More threads than this gain nothing, and OpenMP ends the process when it cannot start as many as it was asked for.
+# More threads than this gain nothing.
 LARGEST_TEAM = 256
 
 _lock = threading.Lock()
@@ -15,7 +15,7 @@ _listeners: list[Callable[[int], None]] = []
 
 
 def get_num_threads() -> int:
-    """Threads that a large kernel call uses. Always 1 where the kernels were built without OpenMP."""
+    """Threads that a large kernel call uses. Always 1 where there are no POSIX threads, or no compiled kernels."""
     return _count if _listeners else 1
 
 
@@ -44,32 +44,57 @@ def follow(listener: Callable[[int], None]) -> None:
 
 
 def default_num_threads() -> int:
-    """SCALARGRAD_NUM_THREADS or OMP_NUM_THREADS if set to a positive number, else the CPUs this process may use."""
+    """SCALARGRAD_NUM_THREADS or OMP_NUM_THREADS if set to a positive number, else the cores this process may use."""
     for variable in ("SCALARGRAD_NUM_THREADS", "OMP_NUM_THREADS"):
         # OMP_NUM_THREADS may be a list, one number for each level of nesting: the first is ours.
         text = os.environ.get(variable, "").split(",")[0].strip()
         if text.isdigit() and int(text) > 0:
             return int(text)
-    return max(1, min(_cpus_in_mask(), _cpus_in_quota()))
+    return max(1, min(_cores_in_mask(), _cpus_in_quota()))
 
 
-def _cpus_in_mask() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _cpus_in_quota(root: str = "/sys/fs/cgroup") -> int:
-    """CPUs that the container's time quota is worth, rounded up; a large number where there is no quota."""
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+def _cores_in_mask(cpus: Iterable[int] | None = None, root: str = "/sys/devices/system/cpu") -> int:
+    """The cores behind the CPUs that this process may use: two threads on one core share its multipliers."""
+    if cpus is None:
+        if not hasattr(os, "sched_getaffinity"):
+            return os.cpu_count() or 1
+        cpus = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in cpus:
         try:
-            fields = [field for name in names for field in _fields(f"{root}/{name}")]
-            quota, period = int(fields[0]), int(fields[1])
-        except (OSError, ValueError, IndexError):
-            continue  # no such control group, or "max": no quota
-        if quota > 0 and period > 0:
-            return -(-quota // period)
-    return 1 << 16
+            cores.add(" ".join(_fields(f"{root}/cpu{cpu}/topology/thread_siblings_list")))
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)
+
+
+def _cpus_in_quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> int:
+    """CPUs that this process's time quota is worth, rounded up; a large number where there is no quota.
+
+    A control group's quota binds all groups in it. In a container the tree often begins at the container's own group.
+    """
+    groups = {""}
+    try:
+        with open(membership) as file:
+            for line in file:
+                names = line.strip().split(":", 2)[-1].strip("/").split("/")
+                groups |= {"/".join(names[:depth]) for depth in range(1, len(names) + 1)}
+    except OSError:
+        pass  # no control groups here, or nothing to read about them
+    smallest = 1 << 16
+    for group in groups:
+        for paths in (
+            (f"{root}/{group}/cpu.max",),
+            (f"{root}/cpu/{group}/cpu.cfs_quota_us", f"{root}/cpu/{group}/cpu.cfs_period_us"),
+        ):
+            try:
+                fields = [field for path in paths for field in _fields(path)]
+                quota, period = int(fields[0]), int(fields[1])
+            except (OSError, ValueError, IndexError):
+                continue  # no such control group, or "max": no quota
+            if quota > 0 and period > 0:
+                smallest = min(smallest, -(-quota // period))
+    return smallest
 
 
 def _fields(path: str) -> list[str]:
@@ -78,8 +103,8 @@ def _fields(path: str) -> list[str]:
 
 
 def _use_one_thread_after_fork() -> None:
-    # OpenMP's worker threads do not exist in a forked child: a region that waits for them would wait for ever. The lock
-    # is new because another thread may have held it at the moment of the fork.
+    # A forked child is most often one of many, and has none of its parent's threads; whoever wants more says so. The
+    # lock is new because another thread may have held it at the moment of the fork.
     global _lock
     _lock = threading.Lock()
     set_num_threads(1)

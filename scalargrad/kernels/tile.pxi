@@ -4,13 +4,9 @@
 # unknown length around them gcc does not unroll the loops that set and store the accumulators, which then live on the
 # stack (1.3x to 5x slower).
 
-ctypedef void (*gemm_tile_t)(
-    int, int, Py_ssize_t, const real*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const real*, Py_ssize_t, real*, Py_ssize_t,
-    Py_ssize_t, bint, Py_ssize_t,
-) noexcept nogil
 ctypedef void (*pixel_tile_t)(
     int, int, Py_ssize_t, const real*, Py_ssize_t, const real*, const Py_ssize_t*, const Py_ssize_t*, const real*,
-    real*, Py_ssize_t, const Py_ssize_t*, Py_ssize_t, Py_ssize_t,
+    bint, real*, Py_ssize_t, const Py_ssize_t*, Py_ssize_t, Py_ssize_t,
 ) noexcept nogil
 ctypedef void (*channel_tile_t)(
     int, int, Py_ssize_t, const real*, const Py_ssize_t*, const Py_ssize_t*, const real*, Py_ssize_t, const real*,
@@ -22,46 +18,68 @@ ctypedef void (*tap_tile_t)(
 ) noexcept nogil
 
 cdef extern from *:
-    void gemm_tiles "WITH_CONSTANT_SIZES" (gemm_tile_t tile, int m, int n, ...) nogil
     void pixel_tiles "WITH_CONSTANT_SIZES" (pixel_tile_t tile, int m, int n, ...) nogil
     void channel_tiles "WITH_CONSTANT_SIZES" (channel_tile_t tile, int m, int n, ...) nogil
     void tap_tiles "WITH_CONSTANT_SIZES" (tap_tile_t tile, int m, int n, ...) nogil
 
 
-cdef inline void gemm_tile(
-    int m, int n, Py_ssize_t K, const real* a, Py_ssize_t a_row, Py_ssize_t a_column, Py_ssize_t a_block,
-    const real* b, Py_ssize_t b_row, real* c, Py_ssize_t c_row, Py_ssize_t n_last, bint accumulate, Py_ssize_t n_blocks,
-) noexcept nogil:
-    """C (n_blocks·m × n vectors) = A·B, or += A·B. A has any strides; B's rows are contiguous and whole vectors wide.
+cdef struct GemmTile:
+    # C (n_blocks·m × n vectors) = A·B + bias, or the sum goes on from C; then relu. A has any strides, and `a_block` is
+    # from one block of m rows to the next; B's rows are contiguous. Of the last vector only `n_last` numbers belong to
+    # C. What B has beyond them is read, and comes to nothing.
+    Py_ssize_t K, n_blocks, n_last
+    const real* a
+    Py_ssize_t a_row, a_column, a_block
+    const real* b
+    Py_ssize_t b_row
+    const real* bias  # or NULL
+    real* c
+    Py_ssize_t c_row
+    bint accumulate, relu
 
-    Of the last vector only `n_last` numbers belong to C.
-    """
+
+cdef inline void gemm_tile(int m, int n, GemmTile* t) noexcept nogil:
     cdef vec[24] sums
     cdef vec[3] b_k
-    cdef Py_ssize_t k, block
+    cdef Py_ssize_t k, block, K = t.K, n_last = t.n_last, a_row = t.a_row, a_column = t.a_column, b_row = t.b_row
+    cdef Py_ssize_t c_row = t.c_row, a_block = t.a_block
     cdef int i, j
     cdef real s
+    cdef const real* a = t.a
+    cdef const real* b = t.b
+    cdef const real* bias = t.bias
     cdef const real* a_k
-    cdef const real* b_at
-    for block in range(n_blocks):
+    cdef const real* b_k_at
+    cdef real* c = t.c
+    cdef bint accumulate = t.accumulate, relu = t.relu
+    for block in range(t.n_blocks):
         a_k = a
-        b_at = b
-        for i in range(m * n):
-            sums[i] = VZERO
+        b_k_at = b
+        if accumulate:
+            for i in range(m):
+                for j in range(n - 1):
+                    sums[i * n + j] = (<uvec*>(c + i * c_row + j * VL))[0]
+                sums[i * n + n - 1] = VLOADN(c + i * c_row + (n - 1) * VL, n_last)
+        else:
+            for i in range(m * n):
+                sums[i] = VZERO
         for k in range(K):
             for j in range(n):
-                b_k[j] = (<const uvec*>(b_at + j * VL))[0]
+                b_k[j] = (<const uvec*>(b_k_at + j * VL))[0]
             for i in range(m):
                 s = a_k[i * a_row]
                 for j in range(n):
                     sums[i * n + j] += s * b_k[j]
             a_k += a_column
-            b_at += b_row
-        if accumulate:
+            b_k_at += b_row
+        if bias != NULL:
             for i in range(m):
                 for j in range(n - 1):
-                    sums[i * n + j] += (<uvec*>(c + i * c_row + j * VL))[0]
-                sums[i * n + n - 1] += VLOADN(c + i * c_row + (n - 1) * VL, n_last)
+                    sums[i * n + j] += (<const uvec*>(bias + j * VL))[0]
+                sums[i * n + n - 1] += VLOADN(bias + (n - 1) * VL, n_last)
+        if relu:
+            for i in range(m * n):
+                sums[i] = VANDNOT(sums[i], VLESSEQ0(sums[i]))
         if n_last == VL:
             for i in range(m):
                 for j in range(n):
@@ -75,14 +93,64 @@ cdef inline void gemm_tile(
         c += m * c_row
 
 
+cdef inline void gemm_tile_of(int m, int n, GemmTile* t) noexcept nogil:
+    if m <= ROWS:
+        if n == 3:
+            gemm_tile(m, 3, t)
+        elif n == 2:
+            gemm_tile(m, 2, t)
+        else:
+            gemm_tile(m, 1, t)
+
+
+# One function for each number of rows, called through a table, so that they are not inlined into one: in a function of
+# 48 tiles gcc 12 kept sums and strides of some on the stack (AVX2, n = 128: 65 instead of 120 GF/s).
+cdef void gemm_tile_1(int n, GemmTile* t) noexcept nogil:
+    gemm_tile_of(1, n, t)
+
+
+cdef void gemm_tile_2(int n, GemmTile* t) noexcept nogil:
+    gemm_tile_of(2, n, t)
+
+
+cdef void gemm_tile_3(int n, GemmTile* t) noexcept nogil:
+    gemm_tile_of(3, n, t)
+
+
+cdef void gemm_tile_4(int n, GemmTile* t) noexcept nogil:
+    gemm_tile_of(4, n, t)
+
+
+cdef void gemm_tile_5(int n, GemmTile* t) noexcept nogil:
+    gemm_tile_of(5, n, t)
+
+
+cdef void gemm_tile_6(int n, GemmTile* t) noexcept nogil:
+    gemm_tile_of(6, n, t)
+
+
+cdef void gemm_tile_7(int n, GemmTile* t) noexcept nogil:
+    gemm_tile_of(7, n, t)
+
+
+cdef void gemm_tile_8(int n, GemmTile* t) noexcept nogil:
+    gemm_tile_of(8, n, t)
+
+
+ctypedef void (*gemm_tile_t)(int n, GemmTile* t) noexcept nogil
+cdef gemm_tile_t[9] gemm_tiles
+gemm_tiles[1], gemm_tiles[2], gemm_tiles[3], gemm_tiles[4] = gemm_tile_1, gemm_tile_2, gemm_tile_3, gemm_tile_4
+gemm_tiles[5], gemm_tiles[6], gemm_tiles[7], gemm_tiles[8] = gemm_tile_5, gemm_tile_6, gemm_tile_7, gemm_tile_8
+
+
 cdef inline void pixel_tile(
     int m, int n, Py_ssize_t K, const real* w, Py_ssize_t w_row, const real* x, const Py_ssize_t* taps,
-    const Py_ssize_t* x_at, const real* bias, real* y, Py_ssize_t y_plane, const Py_ssize_t* y_at, Py_ssize_t n_lanes,
-    Py_ssize_t n_blocks,
+    const Py_ssize_t* x_at, const real* bias, bint relu, real* y, Py_ssize_t y_plane, const Py_ssize_t* y_at,
+    Py_ssize_t n_lanes, Py_ssize_t n_blocks,
 ) noexcept nogil:
     """Convolution with pixels in the lanes: n_blocks·m output channels × n vectors of neighbouring output pixels.
 
-    y[o][y_at[j]] = bias[o] + Σₖ w[o][k] · x[taps[k] + x_at[j]]. Of every vector `n_lanes` pixels are stored.
+    y[o][y_at[j]] = bias[o] + Σₖ w[o][k] · x[taps[k] + x_at[j]], then relu. Of every vector `n_lanes` pixels are stored.
     """
     cdef vec[24] sums
     cdef vec[3] x_k
@@ -111,6 +179,9 @@ cdef inline void pixel_tile(
                 s = w[i * w_row + k]
                 for j in range(n):
                     sums[i * n + j] += s * x_k[j]
+        if relu:
+            for i in range(m * n):
+                sums[i] = VANDNOT(sums[i], VLESS0(sums[i]))
         if n_lanes == VL:
             for i in range(m):
                 for j in range(n):

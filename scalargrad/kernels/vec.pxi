@@ -38,6 +38,7 @@ cdef extern from *:
     typedef REAL  vec  __attribute__((vector_size(VBYTES)));
     typedef REAL  uvec __attribute__((vector_size(VBYTES), aligned(REALSZ), may_alias));
     typedef ireal ivec __attribute__((vector_size(VBYTES)));
+    typedef ireal uivec __attribute__((vector_size(VBYTES), aligned(REALSZ), may_alias));
     typedef uint8_t u8vec __attribute__((vector_size(VLEN), aligned(1), may_alias));
 
     #define VZERO ((vec){0})
@@ -95,9 +96,12 @@ cdef extern from *:
 
     static inline real VSUM(vec x) { real s = 0; for (int i = 0; i < VLEN; i++) s += x[i]; return s; }
 
-    /* The first n of a vector's numbers, and nothing beyond them in memory. */
-    #if VBYTES == 64
+    #if VBYTES > 16
     #include <immintrin.h>
+    #endif
+    /* The first n of a vector's numbers, and nothing beyond them in memory. AddressSanitizer does not look into
+       intrinsics: for it they are loops. */
+    #if VBYTES == 64 && !defined(__SANITIZE_ADDRESS__)
     #if REALSZ == 4
     #define VLOADN(p, n) ((vec)_mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1u), (p)))
     #define VSTOREN(p, x, n) _mm512_mask_storeu_ps((p), (__mmask16)((1u << (n)) - 1u), (__m512)(x))
@@ -105,8 +109,7 @@ cdef extern from *:
     #define VLOADN(p, n) ((vec)_mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1u), (p)))
     #define VSTOREN(p, x, n) _mm512_mask_storeu_pd((p), (__mmask8)((1u << (n)) - 1u), (__m512d)(x))
     #endif
-    #elif VBYTES == 32
-    #include <immintrin.h>
+    #elif VBYTES == 32 && !defined(__SANITIZE_ADDRESS__)
     #define LANES_BELOW(n) ((__m256i)((ivec){LANES} < (ireal)(n)))
     #if REALSZ == 4
     #define VLOADN(p, n) ((vec)_mm256_maskload_ps((p), LANES_BELOW(n)))
@@ -164,6 +167,7 @@ cdef extern from *:
     ctypedef float uvec
     ctypedef int ireal
     ctypedef int ivec
+    ctypedef int uivec
     ctypedef unsigned char u8 "uint8_t"
     ctypedef unsigned char u8vec
     enum: ROWS, VL, PANEL, REAL_TYPENUM, REALSZ

@@ -61,7 +61,13 @@ def calls(k, draw) -> list[tuple[Callable[..., object], list[np.ndarray]]]:
         (k.matmul, [draw(2, 5, 7), draw(7, 6)]),
         (k.matmul, [draw(7), draw(7, 6)]),
         (k.matmul, [draw(5, 7), draw(7)]),
+        (k.matmul, [draw(7), draw(7)]),
+        (k.matmul, [draw(40, 70), draw(70, 50)]),
         (k.linear, [draw(2, 5, 7), draw(6, 7), draw(6)]),
+        (k.linear, [draw(33, 70), draw(50, 70), draw(50)]),
+        (k.linear_input_grad, [draw(2, 5, 6), draw(6, 7)]),
+        (k.linear_weight_grad, [draw(2, 5, 6), draw(2, 5, 7)]),
+        (k.linear_weight_grad, [draw(9, 50), draw(9, 70)]),
         (lambda x, w, b: k.conv2d(x, w, b, *G), [x, w, bias]),
         (lambda g, w: k.conv2d_input_grad(g, w, x.shape, *G), [g, w]),
         (lambda g, x: k.conv2d_weight_grad(g, x, w.shape, *G), [g, x]),
@@ -168,6 +174,37 @@ def test_a_nan_reaches_the_outputs_whose_window_holds_it_and_no_others(k, draw):
             assert np.isfinite(back[[0, 2]]).all()
 
 
+def test_a_nan_goes_through_the_relu_of_conv2d(k, draw):
+    """By channels, by pixels, and depthwise."""
+    for channels, outputs, groups in ((12, 40, 1), (2, 3, 1), (3, 3, 3)):
+        x, w = draw(1, channels, 5, 18), draw(outputs, channels // groups, 3, 3)
+        x[0, :, 2, 17] = np.nan
+        y, plain = k.conv2d(x, w, None, *G[:3], groups, True), k.conv2d(x, w, None, *G[:3], groups)
+        assert np.isnan(y[0, :, 1:4, 16:]).all()
+        np.testing.assert_array_equal(y, np.where(plain < 0, 0, plain))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_nan_stays_in_its_plane_and_its_window_of_a_depthwise_convolution(k, draw, stride):
+    for width in (5, 16, 35):
+        x, w = draw(2, 3, 9, width), draw(3, 1, 3, 3)
+        x[1, 1, 4, width - 1] = np.nan
+        geometry = ((stride, stride), (1, 1), (1, 1), 3)
+        y = k.conv2d(x, w, None, *geometry)
+        touched = np.zeros((9, width), bool)
+        touched[3:6, width - 2 :] = True
+        np.testing.assert_array_equal(np.isnan(y[1, 1]), touched[::stride, ::stride])
+        assert not np.isnan(y[[0, 0, 0, 1, 1], [0, 1, 2, 0, 2]]).any()
+        back = k.conv2d_weight_grad(np.ones_like(y), x, w.shape, *geometry)
+        assert np.isnan(back[1]).any()
+        assert np.isfinite(back[[0, 2]]).all()
+        g = draw(*y.shape)
+        g[1, 2, 0, 0] = np.nan
+        back = k.conv2d_input_grad(g, w, x.shape, *geometry)
+        assert np.isnan(back[1, 2, :2, :2]).all()
+        assert np.isnan(back).sum() == 4
+
+
 def test_matmul_keeps_infinity_and_nan_in_their_rows_and_columns(k, draw):
     for n in (1, 7, 50):
         a, b = np.abs(draw(9, n)) + 1, np.abs(draw(n, 53)) + 1
@@ -177,6 +214,17 @@ def test_matmul_keeps_infinity_and_nan_in_their_rows_and_columns(k, draw):
             assert np.isinf(y[4, :52]).all()
             assert np.isnan(y[:, 52]).all()
             assert np.isfinite(np.delete(y, 4, 0)[:, :52]).all()
+
+
+def test_linear_with_relu_passes_nan_on(k, draw):
+    for n in (2, 3, 40):
+        x, w, bias = draw(n, 70), draw(50, 70), draw(50)
+        x[n - 1, 69], w[7, 3] = np.nan, np.nan
+        expected = np.zeros((n, 50), bool)
+        expected[n - 1], expected[:, 7] = True, True
+        y = k.linear(x, w, bias, True)
+        np.testing.assert_array_equal(np.isnan(y), expected)
+        assert (y[~expected] >= 0).all()
 
 
 def test_max_pool2d_passes_nan_on_and_prefers_it_to_infinity(k, dtype, draw):

@@ -139,3 +139,91 @@ def test_adam_counts_its_steps_from_one(k, draw):
     options = {"lr": 1, "beta1": 0.9, "beta2": 0.9, "eps": 1, "weight_decay": 0, "maximize": False, "decoupled": False}
     with pytest.raises(RuntimeError, match=r"adam_step\(\): expected step to count from 1, got 0"):
         k.adam_step(x[:1], x[1:2], x[2:3], x[3:], None, step=0, amsgrad=False, **options)
+
+
+def every_step(k, dtype):
+    """One step of each kind on a single parameter, with every option that has arrays of its own."""
+    options = {"lr": 0.1, "weight_decay": 0.1, "maximize": False}
+    betas = {"step": 2, "beta1": 0.9, "beta2": 0.99, "eps": 1e-3}
+    return {
+        "sgd": lambda p, g, *_: k.sgd_step(p, g, None, momentum=0, dampening=0, nesterov=False, first=False, **options),
+        "momentum": lambda p, g, a, *_: k.sgd_step(
+            p, g, a, momentum=0.9, dampening=0, nesterov=True, first=False, **options
+        ),
+        "adam": lambda p, g, a, b, c: k.adam_step(p, g, a, b, c, amsgrad=True, decoupled=False, **betas, **options),
+        "rmsprop": lambda p, g, a, b, c: k.rmsprop_step(
+            p, g, b, [x / 9 for x in a], c, alpha=0.9, eps=1e-3, momentum=0.9, centered=True, **options
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "rmsprop"])
+def test_what_lies_around_a_parameter_is_neither_read_nor_written(k, dtype, draw, name):
+    """Not by the vector that holds its last numbers either: there is NaN all around."""
+    step = every_step(k, dtype)[name]
+    for n in (1, 3, 17, 40):
+        rows = np.abs(draw(5, n)) + 1
+        alone = rows.copy()
+        around = np.full((5, n + 40), np.nan, dtype)
+        around[:, 7 : 7 + n] = rows
+        places = [around[i, 7 : 7 + n] for i in range(5)]
+        step(*[[array] for array in places])
+        step(*[[array] for array in alone])
+        np.testing.assert_array_equal(around[:, 7 : 7 + n], alone)
+        assert np.isnan(around[:, :7]).all()
+        assert np.isnan(around[:, 7 + n :]).all()
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "rmsprop"])
+def test_a_gradient_that_shares_memory_with_what_is_written_counts_as_a_copy(k, dtype, draw, name):
+    step = every_step(k, dtype)[name]
+    for overlap in (0, 1, 16):
+        memory, *states = np.abs(draw(4, 200)) + 1
+        p, g = memory[overlap : 100 + overlap], memory[:100]
+        apart = [array.copy() for array in (p, g, *(s[:100] for s in states))]
+        step(*[[array] for array in apart])
+        step([p], [g], *[[s[:100]] for s in states])
+        np.testing.assert_allclose(p, apart[0], rtol=1e-6)
+        memory, *states = np.abs(draw(4, 200)) + 1
+        if name != "sgd":  # a gradient in the first state
+            apart = [memory[:100].copy(), states[0][:100].copy(), *(s[:100].copy() for s in states)]
+            step(*[[array] for array in apart])
+            step([memory[:100]], [states[0][:100]], *[[s[:100]] for s in states])
+            np.testing.assert_allclose(memory[:100], apart[0], rtol=1e-6)
+
+
+def test_what_a_step_writes_must_not_share_memory(k, draw):
+    p, g, m = (draw(30) for _ in range(3))
+    options = {"lr": 1, "beta1": 0.9, "beta2": 0.9, "eps": 1, "weight_decay": 0, "maximize": False, "decoupled": False}
+    before = p.copy()
+    with pytest.raises(RuntimeError, match=r"adam_step\(\): expected params and exp_avg_sqs not to share memory"):
+        k.adam_step([p[:20]], [g[:20]], [m[:20]], [p[10:]], None, step=1, amsgrad=False, **options)
+    with pytest.raises(RuntimeError, match=r"adam_step\(\): expected exp_avgs and exp_avg_sqs not to share memory"):
+        k.adam_step([p], [g], [m], [m], None, step=1, amsgrad=False, **options)
+    assert (p == before).all()
+
+
+def test_zero_fill_fills_arrays_of_any_layout_and_type_and_nothing_around_them(k, draw):
+    whole = draw(6, 9)
+    kept = whole.copy()
+    arrays = [draw(3, 4), np.asfortranarray(draw(3, 4)), draw(0), draw(), whole[1:4, ::2], whole[5, 8:2:-1]]
+    arrays += [np.ones(5, np.float32), np.ones(5), np.ones(5, ">f4"), np.full(3, np.nan)]
+    k.zero_fill(arrays)
+    assert not any(array.any() for array in arrays)
+    kept[1:4, ::2] = kept[5, 8:2:-1] = 0
+    np.testing.assert_array_equal(whole, kept)
+    k.zero_fill(iter([]))
+
+
+def test_zero_fill_refuses_before_it_fills(k):
+    good, frozen = np.ones(3, np.float32), np.ones(3, np.float32)
+    frozen.flags.writeable = False
+    for bad, error, words in (
+        (frozen, RuntimeError, "expected arrays to be writable"),
+        (np.ones(3, int), RuntimeError, "expected arrays to be float32 or float64, got int64"),
+        ([0.0], TypeError, "expected arrays to be a NumPy array, got list"),
+        (np.float32(1), RuntimeError, "expected arrays to be writable"),
+    ):
+        with pytest.raises(error, match=rf"zero_fill\(\): {words}"):
+            k.zero_fill([good, bad])
+    assert (good == 1).all()

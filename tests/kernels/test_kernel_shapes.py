@@ -40,6 +40,26 @@ def test_matmul(M, N, K, a_is_transposed, b_is_transposed, batch):
     agree("matmul", a, b)
 
 
+@given(sizes, sizes, st.integers(0, 130), st.booleans(), st.booleans(), st.lists(small, max_size=2))
+def test_linear_and_its_gradients(M, K, N, has_bias, relu, batch):
+    x, w, g = random(*batch, N, K), random(M, K), random(*batch, N, M)
+    agree("linear", x, w, random(M) if has_bias else None, relu)
+    agree("linear_input_grad", g, w)
+    agree("linear_weight_grad", g, x)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 20), st.integers(0, 60), st.integers(0, 3), st.booleans())
+def test_matmul_of_parts_of_larger_matrices(M, N, K, beyond, before, backwards):
+    """Rows that end where others begin, or go backwards: nothing of what lies beside them comes in."""
+    a, b = (np.full((rows, before + columns + beyond), np.nan) for rows, columns in ((M, K), (K, N)))
+    a, b = a[:, before : before + K], b[:, before : before + N]
+    a[...], b[...] = random(M, K), random(K, N)
+    if backwards:
+        a, b = a[::-1, ::-1], b[::-1]
+    agree("matmul", a, b)
+    agree("linear", a, b.T, None, False)
+
+
 @given(
     N=st.integers(0, 2),
     C=st.integers(1, 4),
@@ -66,6 +86,32 @@ def test_conv2d_and_its_gradients(N, C, O, P, Q, kernel, stride, padding, dilati
     agree("conv2d", x, w, random(O * groups), *geometry)
     agree("conv2d_input_grad", g, w, x.shape, *geometry)
     agree("conv2d_weight_grad", g, x, w.shape, *geometry)
+
+
+@given(
+    N=st.integers(0, 3),
+    channels=st.integers(2, 18),
+    P=st.integers(1, 9),
+    Q=sizes,
+    kernel=st.one_of(st.just((3, 3)), st.tuples(small, st.integers(1, 5))),
+    stride=st.one_of(st.sampled_from([(1, 1), (2, 2)]), st.tuples(small, small)),
+    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    dilation=st.one_of(st.just((1, 1)), st.tuples(small, small)),
+    rest=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+)
+def test_depthwise_conv2d_and_its_gradients(N, channels, P, Q, kernel, stride, padding, dilation, rest):
+    H, W = (
+        (count - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 + min(rest[i], stride[i] - 1)
+        for i, count in ((0, P), (1, Q))
+    )
+    padding = (min(padding[0], (H - 1) // 2), min(padding[1], (W - 1) // 2))
+    x, w = random(N, channels, H - 2 * padding[0], W - 2 * padding[1]), random(channels, 1, *kernel)
+    g = random(N, channels, P, Q)
+    geometry = (stride, padding, dilation, channels)
+    agree("conv2d", x, w, random(channels), *geometry, True)
+    agree("conv2d_input_grad", g, w, x.shape, *geometry)
+    agree("conv2d_weight_grad", g, x, w.shape, *geometry)
+    agree("sum_by_channel", g)
 
 
 @given(

@@ -18,6 +18,14 @@ CONVS = {
     "pointwise": ((2, 5, 4, 5), (3, 1, 1), ONES, ZEROS, ONES, 1),
     "pointwise with stride": ((2, 2, 5, 6), (3, 1, 1), (2, 3), ZEROS, ONES, 1),
     "depthwise": ((1, 6, 5, 5), (6, 3, 3), ONES, ONES, ONES, 6),
+    "depthwise with stride": ((2, 3, 9, 36), (3, 3, 3), (2, 2), ONES, ONES, 3),
+    "depthwise with stride, to less than a vector": ((1, 2, 8, 7), (2, 3, 3), (2, 2), (1, 0), ONES, 2),
+    "depthwise, any kernel": ((2, 3, 6, 20), (3, 2, 5), ONES, (3, 2), (2, 1), 3),
+    "depthwise, any kernel with stride": ((1, 2, 7, 20), (2, 4, 3), (3, 2), (2, 1), (2, 3), 2),
+    "depthwise, padding past the kernel": ((1, 2, 3, 4), (2, 3, 3), ONES, (4, 5), ONES, 2),
+    "channels in the lanes, with borders": ((2, 12, 5, 6), (34, 3, 3), ONES, ONES, ONES, 1),
+    "channels in the lanes, stride and dilation": ((1, 12, 9, 8), (34, 3, 2), (3, 2), (2, 1), (2, 3), 1),
+    "channels in the lanes, two groups": ((1, 24, 4, 5), (68, 2, 3), (1, 2), (0, 1), ONES, 2),
     "rows of more than three vectors": ((1, 1, 3, 67), (2, 2, 3), ONES, ZEROS, ONES, 1),
     "channels past three vectors": ((1, 15, 5, 5), (50, 3, 3), ONES, ZEROS, ONES, 1),
     "channels past three vectors, stride": ((1, 15, 6, 7), (50, 3, 3), (2, 2), ONES, ONES, 1),
@@ -55,6 +63,23 @@ def test_conv2d_is_the_reference(k, dtype, close, case):
     expected = reference_conv2d(case)
     close(k.conv2d(x, w, bias, *geometry), expected)
     close(k.conv2d(x, w, None, *geometry), expected - numbers(O)[:, None, None])
+
+
+@pytest.mark.parametrize("case", CONVS)
+def test_conv2d_with_relu_is_conv2d_and_then_relu(k, dtype, case):
+    x_sizes, (O, *_), *geometry = CONVS[case]
+    x, w, bias = (numbers(*s).astype(dtype) for s in (x_sizes, weight_sizes(case), (O,)))
+    for b in (bias, None):
+        y = k.conv2d(x, w, b, *geometry)
+        np.testing.assert_array_equal(k.conv2d(x, w, b, *geometry, True), k.relu(y))
+        assert (y < 0).any()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 1), (20, 2, 9, 30), (3, 17, 1, 1), (0, 3, 2, 2)])
+def test_sum_by_channel_sums_over_images_and_pixels(k, dtype, close, shape):
+    x = numbers(*shape).astype(dtype)
+    close(k.sum_by_channel(x), x.astype(np.float64).sum((0, 2, 3)))
+    close(k.sum_by_channel(x[::-1].transpose(0, 1, 3, 2)), x.astype(np.float64).sum((0, 2, 3)))
 
 
 @pytest.mark.parametrize("case", CONVS)
@@ -143,14 +168,30 @@ def integers(*sizes: int) -> np.ndarray:
     return np.random.default_rng(sizes).integers(-4, 5, sizes)
 
 
-# M, K, N past the blocks of the large products: 384 and 3072 for K, 96 and 512 for M, 1008 for N, 131072 for K·N.
+@cache
+def integer_product(M: int, K: int, N: int) -> np.ndarray:
+    """Exact, in float32 too: no sum of these comes near what it holds exactly."""
+    return integers(M, K).astype(float) @ integers(K, N).astype(float)
+
+
+# M, K, N past the blocks of the large products: 256, 512, 1024 and 2048 for K, 96 and 128 for M, 1008 and 2048 for N,
+# 131072 for K·N, rows of a page and more, and sums of up to eight products where the result is large.
 @pytest.mark.parametrize(
-    ("M", "K", "N"), [(5, 3500, 50), (3, 3500, 50), (99, 3100, 7), (6, 3100, 1011), (520, 800, 20), (9, 700, 200)]
+    ("M", "K", "N"),
+    [
+        (5, 3500, 50),
+        (3, 3500, 50),
+        (99, 3100, 7),
+        (6, 3100, 1011),
+        (1030, 520, 200),
+        (140, 1100, 130),
+        (20, 600, 1030),
+        (2, 30, 2100),
+        *((520, K, 521) for K in (1, 2, 3, 4, 7, 8)),
+    ],
 )
 def test_large_matmuls_of_integers_are_exact(k, dtype, M, K, N):
-    a, b = integers(M, K), integers(K, N)
-    expected = a @ b  # in int64: no sum of these comes near what float32 holds exactly
-    a, b = a.astype(dtype), b.astype(dtype)
+    a, b, expected = integers(M, K).astype(dtype), integers(K, N).astype(dtype), integer_product(M, K, N)
     np.testing.assert_array_equal(k.matmul(a, b), expected)
     np.testing.assert_array_equal(k.matmul(np.asfortranarray(a), b), expected)
     np.testing.assert_array_equal(k.matmul(a, np.asfortranarray(b)), expected)
@@ -164,6 +205,15 @@ def test_linear_is_the_reference(k, dtype, close):
     expected = reference.linear(x.tolist(), w.tolist(), bias.tolist())
     close(k.linear(x.astype(dtype), w.astype(dtype), bias.astype(dtype)), expected)
     close(k.linear(x.astype(dtype), w.astype(dtype), None), np.array(expected) - bias)
+    close(k.linear(x.astype(dtype), w.astype(dtype), bias.astype(dtype), True), np.maximum(expected, 0))
+
+
+def test_linear_gradients_are_those_of_the_scalar_graph(k, dtype, close):
+    x, w, g = values(numbers(2, 5, 3)), values(numbers(4, 3)), numbers(2, 5, 4)
+    y = reference.linear(x, w)
+    sum(g_i * y_i for g_i, y_i in zip(g.ravel().tolist(), reference.flat(y), strict=True)).backward()
+    close(k.linear_input_grad(g.astype(dtype), numbers(4, 3).astype(dtype)), gradient(x))
+    close(k.linear_weight_grad(g.astype(dtype), numbers(2, 5, 3).astype(dtype)), gradient(w))
 
 
 # N, C, H, W; kernel_size, stride, padding, dilation, ceil_mode
@@ -245,6 +295,56 @@ def test_avg_pool2d_is_the_reference(k, dtype, close, case, count_include_pad, d
     close(k.avg_pool2d_input_grad(g, x.shape, *geometry), expected_grad)
 
 
+# Sizes, and the output's: that divide, that do not, larger than the image, and the whole.
+ADAPTIVES = [((1, 3, 6, 8), (3, 4)), ((2, 9, 7, 6), (3, 4)), ((1, 2, 3, 4), (5, 7)), ((3, 3, 5, 7), (1, 1))]
+
+
+def upstream(y: list) -> np.ndarray:
+    """A gradient for y, and the Values behind y have theirs."""
+    g = numbers(*reference.shape(y), seed=2)
+    sum(g_i * y_i for g_i, y_i in zip(g.ravel().tolist(), reference.flat(y), strict=True)).backward()
+    return g
+
+
+@pytest.mark.parametrize(("sizes", "output_size"), ADAPTIVES)
+def test_adaptive_avg_pool2d_is_the_reference(k, dtype, close, sizes, output_size):
+    x = values(numbers(*sizes))
+    y = reference.adaptive_avg_pool2d(x, output_size)
+    g = upstream(y).astype(dtype)
+    close(k.adaptive_avg_pool2d(numbers(*sizes).astype(dtype), output_size), reference.each(float, y))
+    close(k.adaptive_avg_pool2d_input_grad(g, sizes), gradient(x))
+
+
+def largest_of_parts(x: list, P: int, Q: int) -> list:
+    """Each part of each image, pooled to its maximum."""
+    H, W = reference.shape(x)[2:]
+
+    def largest(image: list, top: int, bottom: int, left: int, right: int) -> Value:
+        part = [row[left:right] for row in image[top:bottom]]
+        return reference.max_pool2d([[part]], (bottom - top, right - left), ONES, ZEROS, ONES, False)[0][0][0][0]
+
+    return [
+        [
+            [
+                [largest(image, p * H // P, -(-(p + 1) * H // P), q * W // Q, -(-(q + 1) * W // Q)) for q in range(Q)]
+                for p in range(P)
+            ]
+            for image in images
+        ]
+        for images in x
+    ]
+
+
+@pytest.mark.parametrize(("sizes", "output_size"), ADAPTIVES)
+def test_adaptive_max_pool2d_is_the_largest_of_each_part(k, dtype, close, sizes, output_size):
+    x = values(np.round(numbers(*sizes)))
+    largest = largest_of_parts(x, *output_size)
+    g = upstream(largest).astype(dtype)
+    y, positions = k.adaptive_max_pool2d(np.round(numbers(*sizes)).astype(dtype), output_size)
+    close(y, reference.each(float, largest))
+    close(k.adaptive_max_pool2d_input_grad(g, positions, sizes), gradient(x))
+
+
 @cache
 def reference_softmax(name: str, sizes: tuple[int, ...], axis: int) -> tuple[np.ndarray, np.ndarray]:
     x = values(5 * numbers(*sizes))
@@ -270,3 +370,16 @@ def test_relu_keeps_what_is_positive_and_its_gradient_follows(k, dtype, close, s
     y = k.relu(x)
     close(y, [v if v > 0 else 0 for v in x.tolist()])
     close(k.relu_grad(g, y), [b if a > 0 else 0 for a, b in zip(x.tolist(), g.tolist(), strict=True)])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_cross_entropy_and_its_gradient_are_those_of_the_scalar_graph(k, dtype, close, reduction):
+    sizes, target = (4, 5), [1, 0, 4, 1]
+    x = values(3 * numbers(*sizes))
+    expected = reference.cross_entropy(x, target, reduction=reduction)
+    (expected * 0.5).backward()
+    scores, labels = (3 * numbers(*sizes)).astype(dtype), np.array(target)
+    loss, log_p, total = k.cross_entropy(scores, labels, None, -100, reduction, 0.0)
+    close(loss, float(expected))
+    g = np.asarray(0.5, dtype)
+    close(k.cross_entropy_grad(g, log_p, labels, None, -100, reduction, 0.0, total), gradient(x))

@@ -1,0 +1,157 @@
+"""Arithmetic, comparisons and elementary functions, element by element, in plain NumPy.
+
+Operands are arrays of any dtype and Python's numbers; they broadcast, and dtypes are NumPy's. The compiled kernels take
+float32 and float64 whose broadcasting comes down to three nested loops, and hand everything else on to these functions.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from .geometry import Array
+
+IEEE = np.errstate(all="ignore")
+
+
+@IEEE
+def add(a: Any, b: Any) -> Array:
+    """a + b."""
+    return np.asarray(np.add(a, b, order="C"))
+
+
+@IEEE
+def sub(a: Any, b: Any) -> Array:
+    """a - b."""
+    return np.asarray(np.subtract(a, b, order="C"))
+
+
+@IEEE
+def mul(a: Any, b: Any) -> Array:
+    """a · b."""
+    return np.asarray(np.multiply(a, b, order="C"))
+
+
+@IEEE
+def div(a: Any, b: Any) -> Array:
+    """a / b."""
+    return np.asarray(np.divide(a, b, order="C"))
+
+
+@IEEE
+def maximum(a: Any, b: Any) -> Array:
+    """The larger; NaN if either is."""
+    return np.asarray(np.maximum(a, b, order="C"))
+
+
+@IEEE
+def minimum(a: Any, b: Any) -> Array:
+    """The smaller; NaN if either is."""
+    return np.asarray(np.minimum(a, b, order="C"))
+
+
+@IEEE
+def power(a: Any, n: Any) -> Array:
+    """a to the power n."""
+    return np.asarray(operator.pow(a, n), order="C")  # squares, where np.power would call pow
+
+
+@IEEE
+def accumulate(a: Array, b: Any) -> Array:
+    """a, with b added to it in place: b broadcasts to a's shape and is cast to its dtype."""
+    np.add(a, b, out=a, casting="same_kind")
+    return a
+
+
+@IEEE
+def eq(a: Any, b: Any) -> Array:
+    """Whether a = b."""
+    return np.asarray(np.equal(a, b, order="C"))
+
+
+@IEEE
+def ne(a: Any, b: Any) -> Array:
+    """Whether a ≠ b."""
+    return np.asarray(np.not_equal(a, b, order="C"))
+
+
+@IEEE
+def lt(a: Any, b: Any) -> Array:
+    """Whether a < b."""
+    return np.asarray(np.less(a, b, order="C"))
+
+
+@IEEE
+def le(a: Any, b: Any) -> Array:
+    """Whether a ≤ b."""
+    return np.asarray(np.less_equal(a, b, order="C"))
+
+
+@IEEE
+def gt(a: Any, b: Any) -> Array:
+    """Whether a > b."""
+    return np.asarray(np.greater(a, b, order="C"))
+
+
+@IEEE
+def ge(a: Any, b: Any) -> Array:
+    """Whether a ≥ b."""
+    return np.asarray(np.greater_equal(a, b, order="C"))
+
+
+@IEEE
+def neg(x: Any) -> Array:
+    """-x."""
+    return np.asarray(np.negative(x, order="C"))
+
+
+@IEEE
+def absolute(x: Any) -> Array:
+    """|x|."""
+    return np.asarray(np.absolute(x, order="C"))
+
+
+@IEEE
+def sqrt(x: Any) -> Array:
+    """The square root; NaN below 0."""
+    return np.asarray(np.sqrt(x, order="C"))
+
+
+@IEEE
+def exp(x: Any) -> Array:
+    """e to the power x."""
+    return np.asarray(np.exp(x, order="C"))
+
+
+@IEEE
+def expm1(x: Any) -> Array:
+    """exp(x) - 1, exact near 0."""
+    return np.asarray(np.expm1(x, order="C"))
+
+
+@IEEE
+def log(x: Any) -> Array:
+    """The natural logarithm: -inf at 0, NaN below."""
+    return np.asarray(np.log(x, order="C"))
+
+
+@IEEE
+def log1p(x: Any) -> Array:
+    """log(1 + x), exact near 0."""
+    return np.asarray(np.log1p(x, order="C"))
+
+
+@IEEE
+def tanh(x: Any) -> Array:
+    """The hyperbolic tangent."""
+    return np.asarray(np.tanh(x, order="C"))
+
+
+@IEEE
+def sigmoid(x: Any) -> Array:
+    """1 / (1 + exp(-x)), without overflow on either side."""
+    x = np.asarray(x)
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x < 0, e, e.dtype.type(1)) / (1 + e), order="C")
