@@ -1,0 +1,194 @@
+"""A convolution, its relu and its max-pooling, each written on its own, computed as one.
+
+These are the array functions of their rows. What they give may be `Pending`, and what they are given may be, too:
+
+    conv2d(x, w, b)   waits if its result is large
+    relu(c)           waits if its result is large; with a convolution that waits, it becomes a part of it
+    max_pool2d(r)     runs: of a relu that waits, in one pass over c; of a convolution below it, without ever a whole c
+
+On the way back the pooling's gradient waits for relu's derivative, and that for the convolution's. The folded pooling
+knows where relu let nothing through, so relu's derivative costs nothing, and the convolution's take the pooling's small
+gradient as it is. All bits are those of the separate operations, but for the order of the sums in weight gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scalargrad import kernels
+from scalargrad.kernels.geometry import check_conv2d
+from scalargrad.pending import Pending, elements
+
+Pair = tuple[int, int]
+
+CONV_WAITS = 1 << 19
+"""A convolution's result of so many bytes waits. Below, it stays in the cache, and running as one gains nothing."""
+LARGEST = 1 << 30
+"""What is larger is computed at once: for lack of memory it should fail where it stands."""
+RELU_WAITS = 1 << 17
+"""The same for relu. To wait costs some 2 us: from half of this on, LeNet's step at batch 4 took 145 us for 130."""
+
+
+def conv2d(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:
+    """The convolution, which waits if it is large."""
+    x, w = elements(x), elements(w)
+    if (
+        x.nbytes * len(w) < CONV_WAITS
+        or type(groups) is not int
+        or any(a is not None and a.dtype != x.dtype for a in (w, b))
+    ):
+        return kernels.conv2d(x, w, b, stride, padding, dilation, groups)
+    size = check_conv2d("conv2d", x.shape, w.shape, stride, padding, dilation, groups, None if b is None else b.shape)
+    shape = (x.shape[0], w.shape[0], *size)
+    pending = Pending(kernels.conv2d, (x, w, b, stride, padding, dilation, groups), shape, x.dtype)
+    waits = CONV_WAITS <= pending.nbytes <= LARGEST and x.dtype.kind == "f"
+    return pending if waits else pending.array
+
+
+def relu(x: Any) -> Any:
+    """max(x, 0), which waits for images that are large."""
+    if type(x) is Pending:
+        if x.is_waiting and x.run is kernels.conv2d:
+            return Pending(_relu, (x,), x.shape, x.dtype)
+        x = x.array
+    if x.dtype.kind != "f":
+        return np.maximum(x, 0)
+    if x.nbytes < RELU_WAITS or x.ndim != 4:
+        return kernels.relu(x)
+    return Pending(_relu, (x,), x.shape, x.dtype)
+
+
+def _relu(x: Any) -> Any:
+    """relu of an array; of a convolution that waits, as the convolution's last step."""
+    if type(x) is Pending:
+        with x.lock:
+            if x.is_waiting:
+                inputs: list[Any] = [*x.inputs, True]
+                return kernels.conv2d(*inputs)
+    return kernels.relu(elements(x))
+
+
+class Folded:
+    """The winners of a max-pooling that took relu in: their offsets, or the number of taps where relu let none through.
+
+    Then all entries of relu's result were 0, and the first had won.
+    """
+
+    __slots__ = ("codes", "n_taps")
+
+    def __init__(self, codes: Any, n_taps: int) -> None:
+        self.codes, self.n_taps = codes, n_taps
+
+    @property
+    def offsets(self) -> Any:
+        """The offsets as a pooling after relu has them."""
+        return np.where(self.codes == self.n_taps, self.codes.dtype.type(0), self.codes)
+
+
+def offsets_of(winners: Any) -> Any:
+    """The offsets of a max-pooling's winners, be it folded or not."""
+    return winners.offsets if type(winners) is Folded else winners
+
+
+def max_pool2d(
+    x: Any, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> tuple[Any, Any]:
+    """The pooling and its winners; together with a relu that waits, and with the convolution below that."""
+    pooling: list[Any] = [kernel_size, stride, padding, dilation, ceil_mode]
+    # Where a window can hang over the edge, the first of its zeros need not be its first tap.
+    inside = padding == (0, 0) and not ceil_mode
+    if type(x) is Pending and x.run is _relu and inside:
+        with x.lock:  # while the inputs are read nobody gets hold of them
+            if x.is_waiting:
+                y, codes = _folded(x.inputs[0], pooling)
+                return y, Folded(codes, kernel_size[0] * kernel_size[1])
+    return kernels.max_pool2d(elements(x), *pooling)
+
+
+def _folded(source: Any, pooling: list[Any]) -> tuple[Any, Any]:
+    """The pooling of relu of an array, or of a convolution that waits."""
+    if type(source) is Pending:
+        with source.lock:
+            if source.is_waiting:
+                return kernels.conv2d_relu_max_pool2d(*source.inputs, *pooling)
+    return kernels.relu_max_pool2d(elements(source), *pooling)
+
+
+def max_pool2d_input_grad(
+    d: Any, winners: Any, shape: tuple[int, ...], kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> Any:
+    """The pooling's gradient; of a folded pooling it waits for what relu makes of it."""
+    d = elements(d)
+    if type(winners) is not Folded:
+        return kernels.max_pool2d_input_grad(d, winners, shape, kernel_size, stride, padding, dilation)
+    return Pending(_before_relu, (d, winners, shape, kernel_size, stride, padding, dilation), shape, d.dtype)
+
+
+def _before_relu(d: Any, winners: Folded, *geometry: Any) -> Any:
+    """The gradient of relu's result."""
+    return kernels.max_pool2d_input_grad(d, winners.offsets, *geometry)
+
+
+def _through_relu(d: Any, winners: Folded, *geometry: Any) -> Any:
+    """The gradient of what relu was given."""
+    return kernels.max_pool2d_input_grad(d, winners.codes, *geometry)
+
+
+def max_pool2d_take(x: Any, winners: Any, *geometry: Any) -> Any:
+    """The entries that won."""
+    return kernels.max_pool2d_take(elements(x), offsets_of(winners), *geometry)
+
+
+def relu_grad(g: Any, y: Any) -> Any:
+    """g where y is positive, else 0. A folded pooling's gradient has been there already, and waits on.
+
+    Unless somebody has seen y, for then it may have been written to.
+    """
+    unseen = type(y) is Pending and y.is_waiting
+    if unseen and type(g) is Pending and g.is_waiting and g.run is _before_relu:
+        return Pending(_through_relu, g.inputs, g.shape, g.dtype)
+    return kernels.relu_grad(elements(g), elements(y))
+
+
+def conv2d_input_grad(
+    d: Any, w: Any, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Any:
+    """The convolution's gradient for its input; from a folded pooling's, image by image."""
+    w = elements(w)
+    if _is_folded(d):
+        # Of the input only the shape counts here.
+        x = np.broadcast_to(w.dtype.type(0), shape)
+        return _of_block(d, x, w, (stride, padding, dilation, groups), True, False, False)[0]
+    return kernels.conv2d_input_grad(elements(d), w, shape, stride, padding, dilation, groups)
+
+
+def conv2d_weight_grad(
+    d: Any, x: Any, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Any:
+    """The convolution's gradient for its weights; from a folded pooling's, image by image."""
+    x = elements(x)
+    if _is_folded(d):
+        w = np.broadcast_to(x.dtype.type(0), shape)
+        _, grad, d.found = _of_block(d, x, w, (stride, padding, dilation, groups), False, True, True)
+        return grad
+    return kernels.conv2d_weight_grad(elements(d), x, shape, stride, padding, dilation, groups)
+
+
+def sum_by_channel(d: Any) -> Any:
+    """The convolution's gradient for its bias, which the weights' gradient of a folded pooling brings along."""
+    if type(d) is Pending and d.found is not None:
+        return d.found
+    return kernels.sum_by_channel(elements(d))
+
+
+def _is_folded(d: Any) -> bool:
+    return type(d) is Pending and d.is_waiting and d.run is _through_relu
+
+
+def _of_block(d: Pending, x: Any, w: Any, convolution: tuple[Any, ...], *wanted: bool) -> tuple[Any, Any, Any]:
+    """The gradients of convolution, relu and pooling together: for the input, the weights and the bias."""
+    g, winners, _, *pooling = d.inputs
+    geometry: list[Any] = [*convolution, *pooling, False, *wanted]
+    return kernels.conv2d_relu_max_pool2d_grads(g, winners.codes, x, w, *geometry)
