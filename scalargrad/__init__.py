@@ -6,6 +6,7 @@ value.py, reference.py and tensor.py.
 
 from math import inf, nan, pi
 
+import scalargrad.core as core  # first: it decides from where the others come
 from scalargrad import autograd, kernels, nn, optim, utils
 from scalargrad.autograd import (
     enable_grad,
@@ -240,6 +241,7 @@ __all__ = [
     "chunk",
     "clamp",
     "compile",
+    "core",
     "cos",
     "cosh",
     "count_nonzero",

@@ -80,7 +80,6 @@ def between(order: Sequence[Node], targets: Container[Node]) -> set[Node]:
 def sweep(
     root: Node,
     seed: Any,
-    *,
     targets: Container[Node] | None = None,
     keep: bool = False,
     retain: bool = True,

@@ -13,8 +13,9 @@ from weakref import ref
 import numpy as np
 
 from scalargrad.graph import Node, tick
+from scalargrad.operation import Op, Plan, Recordable
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import Op, Plan, Recordable
+from scalargrad.pending import elements
 
 SECOND_PASS = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
@@ -28,10 +29,13 @@ STALE = (
 )
 
 
-class Saved:
+class Saved(Recordable):
     """What a node saved and asks back for: a tensor, or a result by its array."""
 
     __slots__ = ()
+
+    def record(self, op: Op, inputs: tuple[Any, ...]) -> Any:
+        raise NotImplementedError
 
     def saved_by(self, node: TensorNode, recording: bool) -> Any:
         """An array, or a Tensor while a derivative is recorded. Raises RuntimeError if it was written to since."""
@@ -64,9 +68,14 @@ class TensorNode(Node):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     hooks: dict[int, Callable[[Any], Any]] | None
-    next_functions: tuple[tuple[Node | None, int], ...]
+
+    @property
+    def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
+        """The nodes that gradients go on to from here, and which result of each it is: none from a leaf."""
+        return ()
 
     def receive(self, grad: Any) -> Any:
+        grad = elements(grad)
         for hook in list(self.hooks.values()) if self.hooks else ():
             grad = hook(grad)
         return grad
@@ -93,15 +102,24 @@ class Backward(TensorNode):
     parents: list[TensorNode]
     saved: list[Any] | None
 
-    def __init__(self, op: Op, plan: Plan, parents: list[TensorNode], saved: list[Any], y: Any) -> None:
-        self.op, self.plan, self.parents, self.saved = op, plan, parents, saved
-        self.shape, self.dtype, self.hooks, self.seq = y.shape, y.dtype, None, tick()
+    op: Op
+    plan: Plan
 
     def pull(self, grad: Any, retain: bool) -> Sequence[Any]:
         if self.saved is None:
             raise RuntimeError(SECOND_PASS)
         recording = isinstance(grad, Recordable)
-        saved = [x.saved_by(self, recording) if isinstance(x, Saved) else x for x in self.saved]
+        takes_pending = self.op.takes_pending
+        if not takes_pending:
+            grad = elements(grad)
+        saved: list[Any] = []
+        for x in self.saved:
+            if isinstance(x, Saved):
+                held = x
+                x = held.saved_by(self, recording)
+                if not takes_pending:
+                    x = elements(x)
+            saved.append(x)
         if self.plan.holds_tensors and not retain:
             self.saved = None
         grads = self.plan.pull(grad, *saved)
@@ -110,7 +128,7 @@ class Backward(TensorNode):
         return [fit(g, parent.shape, parent.dtype) for g, parent in zip(grads, self.parents, strict=True)]
 
     @property
-    def next_functions(self) -> tuple[tuple[Node | None, int], ...]:  # type: ignore[override]
+    def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
         """For each differentiable input the node that its gradient goes to, and which result of that node it is."""
         edges = dict(zip(self.plan.which, self.parents, strict=True))
         n = max(len(self.op.derivatives), self.plan.which[-1] + 1)
@@ -120,12 +138,18 @@ class Backward(TensorNode):
         return f"{self.op.name.title().replace('_', '')}Backward"
 
 
+def recorded(op: Op, plan: Plan, parents: list[TensorNode], saved: list[Any], y: Any) -> Backward:
+    """The node of an operation whose result is the array y."""
+    node = Backward.__new__(Backward)
+    node.op, node.plan, node.parents, node.saved = op, plan, parents, saved
+    node.shape, node.dtype, node.hooks, node.seq = y.shape, y.dtype, None, tick()
+    return node
+
+
 class AccumulateGrad(TensorNode):
     """Where gradients end: they are added to `variable.grad`."""
 
     __slots__ = ("_leaf",)
-
-    next_functions = ()
 
     def __init__(self, leaf: Any) -> None:
         self._leaf = ref(leaf)
@@ -150,7 +174,7 @@ class Output(TensorNode):
         self.shape, self.dtype, self.hooks, self.seq = y.shape, y.dtype, None, tick()
 
     def pull(self, grad: Any, retain: bool) -> list[Any]:
-        return [Cotangents({self.number: grad})]
+        return [Cotangents({self.number: elements(grad)})]
 
     def name(self) -> str:
         return self.node.name()

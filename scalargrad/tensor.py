@@ -14,35 +14,18 @@ from weakref import ref
 import numpy as np
 
 from scalargrad import dtypes
+from scalargrad.dtypes import float32, float64, promoted
 from scalargrad.grad_mode import _Scope, mode
-from scalargrad.graph import Node, Outputs, sweep, tick
-from scalargrad.methods import Methods
-from scalargrad.nodes import STALE, AccumulateGrad, Backward, RemovableHandle, Saved, TensorNode, source
+from scalargrad.graph import Outputs, sweep, tick
+from scalargrad.methods.graph import InGraph
+from scalargrad.nodes import STALE, RemovableHandle, Saved, TensorNode, recorded
+from scalargrad.operation import Op, check_broadcast, mask_of
 from scalargrad.ops.shape import Size, shaping
+from scalargrad.pending import Pending, are_zeros, elements, settle, wait, waiting
 from scalargrad.printing import tensor_repr
-from scalargrad.rules import Op, check_broadcast
+from scalargrad.storage import Storage, fresh_storage
 
-
-class Storage:
-    """What the tensors that share memory share: when it was last written to, and which of them the graph knows."""
-
-    __slots__ = ("_capacity", "_views", "written")
-
-    def __init__(self) -> None:
-        self.written = 0
-        self._views: list[ref[Tensor]] = []
-        self._capacity = 8
-
-    def add_view(self, view: Tensor) -> None:
-        """Let the graph know that `view` follows in-place writes through others."""
-        if len(self._views) >= self._capacity:  # a long-lived base sees many short-lived views
-            self._views = [r for r in self._views if r() is not None]
-            self._capacity = max(8, 2 * len(self._views))
-        self._views.append(ref(view))
-
-    def views_of(self, base: Tensor) -> list[Tensor]:
-        """Those of its views that are left."""
-        return [view for r in self._views if (view := r()) is not None and view.base is base]
+ndarray = np.ndarray  # a global of the module is had in a tenth of the time of an attribute
 
 
 class Result(Saved):
@@ -50,8 +33,8 @@ class Result(Saved):
 
     __slots__ = ("array", "storage")
 
-    def __init__(self, array: np.ndarray[Any, Any], storage: Storage) -> None:
-        self.array, self.storage = array, storage
+    array: np.ndarray[Any, Any]
+    storage: Storage
 
     def saved_by(self, node: TensorNode, recording: bool) -> Any:
         if self.storage.written > node.seq:
@@ -59,15 +42,15 @@ class Result(Saved):
         return wrap(self.array, node) if recording else self.array
 
 
-class Tensor(Methods, Saved):
+class Tensor(InGraph):
     """An array of one dtype, and `edge`: where its gradient goes, None if it wants none.
 
     `Tensor(data)` copies data to float32, as `torch.Tensor` does; `scalargrad.tensor` keeps or chooses the dtype.
     """
 
-    __slots__ = ("__weakref__", "_grad", "array", "base", "edge", "storage")
+    __slots__ = ("__weakref__", "_array", "_grad", "base", "edge", "storage")
 
-    array: np.ndarray[Any, Any]
+    _array: Any  # an np.ndarray, or a Pending
     edge: TensorNode | None
     storage: Storage | None
     base: Tensor | None
@@ -80,7 +63,21 @@ class Tensor(Methods, Saved):
             array = np.array(data[0].array if isinstance(data[0], Tensor) else data[0], dtypes.default_float)
         else:
             array = np.empty(data or 0, dtypes.default_float)
-        self.array, self.edge, self.storage, self._grad, self.base = array, None, None, None, None
+        self._array, self.edge, self.storage, self._grad, self.base = array, None, None, None, None
+
+    @property
+    def array(self) -> np.ndarray[Any, Any]:
+        """The elements, as a NumPy array of this very memory. Writes to it are not noticed by the graph."""
+        array = self._array
+        if type(array) is Pending:
+            self._array = array = array.array
+        if waiting:  # what is to be computed from this memory comes first: it may be written to
+            settle(array)
+        return array  # type: ignore[no-any-return]
+
+    @array.setter
+    def array(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array
 
     def record(self, op: Op, inputs: tuple[Any, ...]) -> Any:
         return apply(op, inputs)
@@ -88,12 +85,12 @@ class Tensor(Methods, Saved):
     def saved_by(self, node: TensorNode, recording: bool) -> Any:
         if self.storage is not None and self.storage.written > node.seq:
             raise RuntimeError(STALE.format(node.name(), list(self.array.shape)))
-        return self if recording else self.array
+        return self if recording else self._array
 
     def own_storage(self) -> Storage:
         """The storage of this tensor's memory, made when it is first asked for."""
         if self.storage is None:
-            self.storage = Storage()
+            self.storage = fresh_storage()
         return self.storage
 
     def stamp(self) -> None:
@@ -137,64 +134,19 @@ class Tensor(Methods, Saved):
         self._grad = None
 
     @property
-    def grad_fn(self) -> Node | None:
-        """The node of the operation that made this tensor; None for a leaf."""
-        return None if self.is_leaf else source(self.edge)[0]
-
-    @property
-    def output_nr(self) -> int:
-        """Which result of `grad_fn` this is."""
-        return source(self.edge)[1]
-
-    @property
-    def is_leaf(self) -> bool:
-        """True unless a recorded operation made it."""
-        return self.edge is None or isinstance(self.edge, AccumulateGrad)
-
-    @property
-    def requires_grad(self) -> bool:
-        """True if gradients flow here."""
-        return self.edge is not None
-
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None:
-        if not self.is_leaf:
-            if not value:
-                raise RuntimeError(
-                    "you can only change requires_grad flags of leaf variables. If you want to use a computed variable "
-                    "in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
-                )
-        elif not value:
-            self.edge = None
-        elif self.array.dtype.kind != "f":
-            raise RuntimeError(f"only Tensors of floating point dtype can require gradients, got {self.array.dtype}")
-        elif self.edge is None:
-            self.edge = AccumulateGrad(self)
-
-    @property
     def shape(self) -> Size:
         """The size of each dimension."""
-        return Size(self.array.shape)
+        return Size(self._array.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The elements' NumPy dtype."""
-        return self.array.dtype  # type: ignore[no-any-return]
+        return self._array.dtype  # type: ignore[no-any-return]
 
     @property
     def ndim(self) -> int:
         """The number of dimensions."""
-        return self.array.ndim
-
-    @property
-    def _version(self) -> int:
-        """The time of the last in-place write to this memory, 0 if there was none."""
-        return 0 if self.storage is None else self.storage.written
-
-    @property
-    def _base(self) -> Tensor | None:
-        """The tensor that this one is a view of."""
-        return self.base
+        return self._array.ndim  # type: ignore[no-any-return]
 
     def backward(
         self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
@@ -218,7 +170,10 @@ class Tensor(Methods, Saved):
         elif before.edge is not None:
             self._grad = before + wrap(np.asarray(grad))
         else:
-            np.add(before.array, grad, out=before.array)
+            if ours and are_zeros(before._array) and before._array.shape == grad.shape:
+                before._array = grad
+            else:
+                np.add(before.array, grad, out=before.array)
             before.stamp()
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
@@ -245,11 +200,6 @@ class Tensor(Methods, Saved):
         for number in [n for n, h in hooks.items() if type(h) is _KeepGrad]:
             hooks[number] = hooks.pop(number)  # what is kept is what all hooks have left
         return handle
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """This tensor, with `requires_grad` set."""
-        self.requires_grad = requires_grad
-        return self
 
     def retain_grad(self) -> None:
         """Let `backward()` leave the gradient in `.grad` of this tensor, though it is no leaf."""
@@ -309,14 +259,18 @@ class _KeepGrad:
         return grad
 
 
-_new = Tensor.__new__
-
-
 def wrap(array: np.ndarray[Any, Any], edge: TensorNode | None = None) -> Tensor:
     """A Tensor of this very array."""
-    t = _new(Tensor)
-    t.array, t.edge, t.storage, t._grad, t.base = array, edge, None, None, None
+    t = Tensor.__new__(Tensor)
+    t._array, t.edge, t.storage, t._grad, t.base = array, edge, None, None, None
     return t
+
+
+def result(out: Tensor) -> Result:
+    """What a node holds of its own result."""
+    r = Result.__new__(Result)
+    r.array, r.storage = out._array, out.own_storage()
+    return r
 
 
 def apply(op: Op, inputs: Sequence[Any]) -> Any:
@@ -324,43 +278,74 @@ def apply(op: Op, inputs: Sequence[Any]) -> Any:
 
     An Op with several results gives the first as a Tensor and the others as arrays.
     """
-    arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+    arrays: list[Any] = []
+    for x in inputs:
+        if isinstance(x, Tensor):
+            t = x
+            if type(t._array) is Pending and not op.takes_pending:
+                arrays.append(t.array)
+            else:
+                arrays.append(t._array)
+        else:
+            arrays.append(x)
     if op.promote is not None:
-        arrays = dtypes.promoted(arrays, op.promote == "float")
+        arrays = promoted(arrays, op.promote == "float")
     try:
         results = op.array(*arrays)
     except ValueError:
         if op.promote is not None:
             check_broadcast(op, arrays)
         raise
-    y = results if len(op.results) == 1 else results[0]
-    if type(y) is not np.ndarray:
-        y = np.asarray(y)
+    y = results if op.is_single else results[0]
+    if type(y) is not ndarray:
+        y = wait(y, inputs, arrays) if type(y) is Pending else np.asarray(y)
     out = wrap(y)
     if op.view:
         _share(out, inputs[0])
-    mask = 0
-    edges: list[TensorNode] = []
     if mode.enabled:
-        for i in op.positions if op.variadic is None else range(len(inputs)):
+        dtype = y.dtype
+        if dtype is float32 or dtype is float64 or dtype.kind == "f":
+            _remember(op, inputs, arrays, results, out)
+    return out if op.is_single else (out, *results[1:])
+
+
+def _remember(op: Op, inputs: Sequence[Any], arrays: list[Any], results: Any, out: Tensor) -> None:
+    """Give `out` its node, unless none of the inputs wants a gradient."""
+    edges: list[TensorNode] = []
+    mask = 0
+    if op.variadic is None:
+        for i in op.positions:
             x = inputs[i]
-            if isinstance(x, Tensor) and x.edge is not None:
-                mask |= 1 << i
-                edges.append(x.edge)
-    if mask and y.dtype.kind == "f":
-        plan = op.plans[mask] if mask in op.plans else op.plan(mask)
-        saved: list[Any] = []
-        for kind, k in plan.save:
-            if kind == "input":
-                saved.append(inputs[k])
-            elif kind == "shape":
-                saved.append(np.shape(arrays[k]))
-            elif kind == "shapes":
-                saved.append(tuple([np.shape(x) for x in arrays[k:]]))
-            else:
-                saved.append(results[k] if k else Result(y, out.own_storage()))
-        out.edge = Backward(op, plan, edges, saved, y)
-    return out if len(op.results) == 1 else (out, *results[1:])
+            if isinstance(x, Tensor):
+                t = x
+                if t.edge is not None:
+                    mask |= 1 << i
+                    edges.append(t.edge)
+        if not edges:
+            return
+        plan = op.plans[mask]
+    else:  # there may be more inputs than a machine word has bits
+        wanting = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.edge is not None]
+        if not wanting:
+            return
+        edges = [inputs[i].edge for i in wanting]
+        plan = op.plans[mask_of(wanting)]
+    saved: list[Any] = []
+    for kind, k in plan.save:
+        if kind == "input":
+            saved.append(inputs[k])
+        elif kind == "shape":
+            saved.append(_shape(arrays[k]))
+        elif kind == "shapes":
+            saved.append(tuple([_shape(x) for x in arrays[k:]]))
+        else:
+            saved.append(results[k] if k else result(out))
+    out.edge = recorded(op, plan, edges, saved, out._array)
+
+
+def _shape(x: Any) -> Any:
+    """The shape of what an operation was given. (np.shape takes six times as long.)"""
+    return () if isinstance(x, (float, int)) else x.shape
 
 
 def _share(out: Tensor, x: Tensor) -> None:
@@ -394,7 +379,7 @@ def backward(
         if leaf is None:
             continue
         g = node.receive(grad) if node.hooks and leaf.is_leaf else grad
-        ours = type(g) is np.ndarray and g.base is None and g.dtype == leaf.array.dtype and g.flags.c_contiguous
+        ours = type(g) is ndarray and g.base is None and g.dtype == leaf._array.dtype and g.flags.c_contiguous
         leaf.accumulate(g, ours and not node.hooks and id(g) not in taken)
         taken.add(id(g))
 
@@ -405,7 +390,9 @@ def gradients(
     """The gradients of `outputs` by node, for the leaves or the `targets`, and the seeds they started from."""
     starts: list[Any] = [_start(i, y, seed) for i, (y, seed) in enumerate(zip(outputs, seeds, strict=True))]
     if not create_graph:
-        starts = [seed.array for seed in starts]
+        # What somebody holds could be written to by a hook, or by a Function's backward, on the way.
+        given = [seed is not None for seed in seeds]
+        starts = [s.array.copy() if mine else s.array for s, mine in zip(starts, given, strict=True)]
     if len(outputs) == 1:
         root, start = outputs[0].edge, starts[0]
     else:
@@ -418,6 +405,8 @@ def gradients(
                 grads = sweep(root, start, targets=targets, retain=retain, plus=_plus)  # type: ignore[arg-type]
             else:
                 grads = sweep(root, start, targets=targets, retain=retain)  # type: ignore[arg-type]
+            for node, grad in grads.items():
+                grads[node] = elements(grad)
     finally:
         mode.enabled = before
     return grads, starts
@@ -432,7 +421,7 @@ def _start(i: int, y: Tensor, seed: Any) -> Tensor:
             raise RuntimeError(
                 f"grad can be implicitly created only for scalar outputs, but output {i} has shape {list(y.shape)}"
             )
-        return wrap(np.ones_like(y.array))
+        return wrap(np.ones(y._array.shape, y._array.dtype))
     if not isinstance(seed, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(seed).__name__}")
     if seed.array.shape != y.array.shape:

@@ -20,7 +20,8 @@ from typing import Any, NoReturn
 
 from scalargrad import xp
 from scalargrad.graph import Node, operations, sweep, tick
-from scalargrad.rules import Op, Recordable, ops
+from scalargrad.operation import Op, Recordable
+from scalargrad.rules import ops
 
 
 class Watch(threading.local):

@@ -6,9 +6,9 @@ import zlib
 import numpy as np
 import pytest
 
+from scalargrad.operation import TABLE
 from scalargrad.ops.normalization import statistics
 from scalargrad.ops.subscript import Region
-from scalargrad.rules import TABLE
 
 
 class Draw:
@@ -56,6 +56,13 @@ INDICES = np.array([[0, 3, 1], [3, 3, 0]])
 
 def labels_of(d):
     return TABLE["nll_loss"].array(d.real(2, 3, 3), LABELS, None, -100, "mean", 0.0)[1]
+
+
+def with_log_p(d, reduction, shape):
+    x, weight = d.real(4, 3), d.between(0.5, 2, 3)
+    labelling = weight, -100, reduction, 0.3
+    _, log_p, classes, _, total = TABLE["cross_entropy"].array(x, np.array([1, 0, -100, 2]), *labelling)
+    return [d.real(*shape), x, log_p, classes, *labelling, total]
 
 
 # What a row is called with, in cases. Float arrays at inputs that have a derivative are differentiated; all else is
@@ -155,6 +162,8 @@ CASES = {
     ],
     "linear": lambda d: [[d.real(4), d.real(2, 3), d.real(4, 3)]],
     "linear_without_bias": lambda d: [[d.real(2, 3), d.real(4, 3)]],
+    "linear_input_grad": lambda d: [[d.real(2, 4), d.real(4, 3)]],
+    "linear_weight_grad": lambda d: [[d.real(2, 4), d.real(2, 3)]],
     "amax": lambda d: [[d.apart(3, 4), (1,), False], [d.apart(3, 4), None, True]],
     "amin": lambda d: [[d.apart(3, 4), (1,), False], [d.apart(3, 4), None, True]],
     "max": lambda d: [[d.apart(3, 4)]],
@@ -189,6 +198,11 @@ CASES = {
     "all": lambda d: [[d.mask(2, 3), (1,), False]],
     "any": lambda d: [[d.mask(2, 3), (1,), True]],
     "count_nonzero": lambda d: [[d.mask(2, 3), (1,)]],
+    "cross_entropy": lambda d: [
+        [d.real(4, 3), np.array([1, 0, -100, 2]), weight, -100, how, smoothing]
+        for how, weight, smoothing in (("mean", d.between(0.5, 2, 3), 0.3), ("sum", None, 0.0), ("none", None, 0.2))
+    ],
+    "cross_entropy_grad": lambda d: [with_log_p(d, "mean", ()), with_log_p(d, "none", (4,))],
     "nll_loss": lambda d: [
         [d.real(2, 3, 3), LABELS, d.between(0.5, 2, 3), -100, how, 0.3] for how in ("mean", "sum", "none")
     ],
@@ -198,6 +212,7 @@ CASES = {
     "sum_by_channel": lambda d: [[d.real(2, 3, 2, 4)]],
     "conv2d_input_grad": lambda d: [[d.real(2, 6, 3, 8), d.real(6, 2, 3, 2), (2, 4, 5, 6), *CONV]],
     "conv2d_weight_grad": lambda d: [[d.real(2, 6, 3, 8), d.real(2, 4, 5, 6), (6, 2, 3, 2), *CONV]],
+    "conv_transpose2d": lambda d: [[d.real(2, 6, 3, 8), d.real(6, 2, 3, 2), d.real(4), (2, 4, 5, 6), *CONV]],
     "embedding": lambda d: [[d.real(4, 3), INDICES, None]],
     "embedding_grad": lambda d: [[d.real(2, 3, 3), INDICES, 3, (4, 3)]],
     "embedding_without_padding": lambda d: [[d.real(4, 3), INDICES, 3]],
@@ -247,7 +262,11 @@ CASES = {
 
 
 def from_the_statistics(op, inputs):
-    """The rows of normalisation that are told x's mean and rate take these to be functions of x: x brings its own."""
+    """The rows that are told x's mean and rate, or log_softmax, take these to be functions of x: x brings its own."""
+    if {"x", "log_p"} <= set(op.inputs):
+        named = dict(zip(op.inputs, inputs, strict=True))
+        named["log_p"] = TABLE["log_softmax"].array(named["x"], 1)
+        return list(named.values())
     if not {"x", "mean", "rate", "dims"} <= set(op.inputs):
         return inputs
     named = dict(zip(op.inputs, inputs, strict=True))

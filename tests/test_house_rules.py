@@ -19,9 +19,9 @@ PACKAGE = Path(importlib.util.find_spec("scalargrad").origin).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = """
-    version graph xp dtypes kernels rules value reference compiler ops printing generator grad_mode
-    nodes methods tensor autograd random creation serialization nn optim utils datasets __init__
-    demos __main__ testing
+    version core graph xp dtypes kernels pending fusion operation rules value reference compiler ops printing
+    generator grad_mode nodes methods storage tensor autograd random creation serialization nn optim utils datasets
+    __init__ demos __main__ testing
 """.split()
 """A module imports only what stands before it. The house in one line: numbers, table, tensors, networks, demos."""
 

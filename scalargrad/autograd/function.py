@@ -98,7 +98,7 @@ class FunctionCtx(TensorNode):
         return [edge for edge in self._edges if edge is not None]
 
     @property
-    def next_functions(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def next_functions(self) -> tuple[Any, ...]:
         """For each input the node that its gradient goes to, and which result of that node it is."""
         return tuple(source(edge) for edge in self._edges)
 
@@ -114,7 +114,8 @@ class FunctionCtx(TensorNode):
             g = grad.get(k)
             if g is None and self.materialize_grads:
                 g = np.zeros(shape, dtype)
-            grads.append(g if g is None or isinstance(g, Tensor) else wrap(np.asarray(g)))
+            # A copy: the user's function may write to it.
+            grads.append(g if g is None or isinstance(g, Tensor) else wrap(np.array(g)))
         results = self._function.backward(self, *grads)
         if not retain:
             self._used, self._saved = True, None

@@ -14,7 +14,7 @@ import numpy as np
 
 from scalargrad.compiler.operation import operation
 from scalargrad.compiler.paths import Argument, Call, Paths, summed_in_order
-from scalargrad.rules import Op, Recordable
+from scalargrad.operation import Op, Recordable
 from scalargrad.value import Value
 
 Array: TypeAlias = np.ndarray[Any, Any]

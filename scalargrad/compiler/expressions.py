@@ -11,7 +11,7 @@ from typing import Any
 
 from scalargrad.compiler.trace import Traced
 from scalargrad.kernels import opcodes
-from scalargrad.rules import TABLE, Op
+from scalargrad.operation import TABLE, Op
 
 INPUT, SHARED, CONSTANT = -1, -2, -3
 """What an expression without operands is: a column of an input array, a number for all samples, or a constant."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scalargrad.graph import sweep
-from scalargrad.rules import Op
+from scalargrad.operation import Op
 from scalargrad.value import Value
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from scalargrad.graph import sweep, tick
-from scalargrad.rules import Op, ops
+from scalargrad.operation import Op
+from scalargrad.rules import ops
 from scalargrad.value import Value, _number, watch
 
 

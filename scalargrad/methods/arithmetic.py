@@ -6,19 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from scalargrad.nodes import Saved
+from scalargrad.operation import Recordable
 from scalargrad.ops import comparison, elementwise
 from scalargrad.ops.elementwise import elementwise as rows
-from scalargrad.rules import Recordable, ops
+from scalargrad.rules import ops
 
 _OPERANDS = (Recordable, float, int, np.ndarray, np.generic)
 
 
-class Arithmetic(Recordable):
+class Arithmetic(Saved):
     """Element by element."""
 
     __slots__ = ()
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     def __add__(self, other: Any) -> Any:
         return self.record(ops.add, (self, other)) if isinstance(other, _OPERANDS) else NotImplemented
@@ -77,17 +80,20 @@ class Arithmetic(Recordable):
     def __and__(self, other: Any) -> Any:
         return comparison.bitwise_and(self, other)
 
-    __rand__ = __and__
+    def __rand__(self, other: Any) -> Any:
+        return comparison.bitwise_and(self, other)
 
     def __or__(self, other: Any) -> Any:
         return comparison.bitwise_or(self, other)
 
-    __ror__ = __or__
+    def __ror__(self, other: Any) -> Any:
+        return comparison.bitwise_or(self, other)
 
     def __xor__(self, other: Any) -> Any:
         return comparison.bitwise_xor(self, other)
 
-    __rxor__ = __xor__
+    def __rxor__(self, other: Any) -> Any:
+        return comparison.bitwise_xor(self, other)
 
     def __lt__(self, other: Any) -> Any:
         return self.record(ops.lt, (self, other)) if isinstance(other, _OPERANDS) else NotImplemented

@@ -9,18 +9,15 @@ from typing import Any
 import numpy as np
 
 from scalargrad import dtypes
+from scalargrad.methods.inplace import InPlace
 from scalargrad.ops import shape as shape_
 from scalargrad.ops.shape import Size, shaping
 
 
-class Conversion:
+class Conversion(InPlace):
     """To other types, and questions."""
 
     __slots__ = ()
-
-    array: np.ndarray[Any, Any]
-    edge: Any
-    is_leaf: Any
 
     def item(self) -> Any:
         """The one element as a Python number. Raises RuntimeError if there are more or none."""
@@ -40,11 +37,6 @@ class Conversion:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.numpy(), dtype, copy=copy)
-
-    def __buffer__(self, flags: int) -> memoryview:
-        if self.edge is not None:
-            raise BufferError("a Tensor that requires grad gives no buffer; detach() it first")
-        return memoryview(self.array)  # type: ignore[arg-type]
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.numpy().__dlpack__(**options)
@@ -88,7 +80,7 @@ class Conversion:
             )
         made = _rebuild(type(self), self.array.copy(), self.edge is not None)
         memo[id(self)] = made
-        made.grad = copy.deepcopy(self.grad, memo)  # type: ignore[attr-defined]
+        made.grad = copy.deepcopy(self.grad, memo)
         _carry_attributes(self, made, lambda x: copy.deepcopy(x, memo))
         return made
 
@@ -127,7 +119,7 @@ class Conversion:
 
     def data_ptr(self) -> int:
         """The address of the first element."""
-        return self.array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+        return self.array.__array_interface__["data"][0]
 
     def is_contiguous(self) -> bool:
         """True if the elements lie in memory in row order, without gaps."""
@@ -176,12 +168,10 @@ class Conversion:
         return self
 
 
-class Casting:
+class Casting(Conversion):
     """To a dtype by its name; these names hide Python's types inside a class, so it is one of its own."""
 
     __slots__ = ()
-
-    to: Any
 
     def double(self) -> Any:
         """As float64."""
@@ -214,7 +204,7 @@ class Casting:
 
 def _rebuild(cls: type[Any], array: np.ndarray[Any, Any], requires_grad: bool) -> Any:
     """A tensor of class `cls` of this very array."""
-    made: Any = object.__new__(cls)
+    made: Any = cls.__new__(cls)  # type: ignore[call-overload]
     made.array, made.edge, made.storage, made._grad, made.base = array, None, None, None, None
     made.requires_grad = requires_grad
     return made

@@ -9,25 +9,20 @@ import numpy as np
 
 from scalargrad.generator import Generator, numbers_of
 from scalargrad.grad_mode import mode
+from scalargrad.methods.shapes import Shapes
 from scalargrad.nodes import AccumulateGrad
+from scalargrad.operation import Recordable
 from scalargrad.ops import elementwise, indexing, subscript
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import Recordable, ops
+from scalargrad.rules import ops
 
 _LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
 
 
-class InPlace:
+class InPlace(Shapes):
     """What writes to the tensor's memory. Raises RuntimeError for a leaf that requires grad, outside of `no_grad`."""
 
     __slots__ = ()
-
-    array: Any
-    alias: Any
-    base: Any
-    edge: Any
-    own_storage: Any
-    stamp: Any
 
     def overwrite(self, operation: Callable[..., Any], *inputs: Any) -> Any:
         """This tensor, its elements replaced by `operation(self, *inputs)`.
@@ -61,7 +56,7 @@ class InPlace:
                 "unsupported operation: the memory written to is read-only, or several elements share one place in it "
                 "(an expanded tensor); clone() the tensor first"
             )
-        wanted = self.edge is not None or any(isinstance(x, Recordable) and x.edge is not None for x in inputs)  # type: ignore[attr-defined]
+        wanted = self.edge is not None or any(isinstance(x, Recordable) and x.edge is not None for x in inputs)
         if not (mode.enabled and wanted):
             return False
         if isinstance(self.edge, AccumulateGrad):
@@ -103,13 +98,26 @@ class InPlace:
     def remainder_(self, other: Any) -> Any:
         return self.overwrite(elementwise.remainder, other)
 
-    __iadd__ = add_
-    __isub__ = sub_
-    __imul__ = mul_
-    __itruediv__ = div_
-    __ipow__ = pow_
-    __ifloordiv__ = floor_divide_
-    __imod__ = remainder_
+    def __iadd__(self, other: Any) -> Any:
+        return self.add_(other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self.sub_(other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self.mul_(other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self.div_(other)
+
+    def __ipow__(self, other: Any) -> Any:
+        return self.pow_(other)
+
+    def __ifloordiv__(self, other: Any) -> Any:
+        return self.floor_divide_(other)
+
+    def __imod__(self, other: Any) -> Any:
+        return self.remainder_(other)
 
     def neg_(self) -> Any:
         return self.overwrite(elementwise.neg)
@@ -178,8 +186,8 @@ class InPlace:
         return self.fill_(0)
 
     def fill_(self, value: Any) -> Any:
-        if isinstance(value, Recordable) and value.ndim:  # type: ignore[attr-defined]
-            n = value.ndim  # type: ignore[attr-defined]
+        if isinstance(value, Recordable) and value.ndim:
+            n = value.ndim
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {n} dimensions.")
         return self.overwrite(shaping.fill, value)
 
@@ -208,7 +216,7 @@ class InPlace:
             raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
         return self._fill_with(numbers_of(generator).random(self.array.shape) < p)
 
-    def _fill_with(self, numbers: np.ndarray[Any, Any]) -> Any:
+    def _fill_with(self, numbers: Any) -> Any:
         return self.overwrite(shaping.copy, numbers)
 
     def masked_fill_(self, mask: Any, value: Any) -> Any:

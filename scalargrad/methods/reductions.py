@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from scalargrad.methods.arithmetic import Arithmetic
 from scalargrad.ops import activation, linalg, reduction, sorting
 
 
-class Reductions:
+class Reductions(Arithmetic):
     """Over elements, or along dimensions."""
 
     __slots__ = ()

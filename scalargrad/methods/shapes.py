@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from scalargrad.methods.reductions import Reductions
 from scalargrad.ops import indexing, shape
 
 
-class Shapes:
+class Shapes(Reductions):
     """Elements rearranged, picked out and put together."""
 
     __slots__ = ()
-
-    array: Any
 
     def reshape(self, *shape_: Any) -> Any:
         return shape.reshape(self, *shape_)

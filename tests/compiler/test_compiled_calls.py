@@ -10,7 +10,8 @@ import pytest
 import scalargrad
 from scalargrad import Tensor, Value, autograd
 from scalargrad.compiler import TracingError
-from scalargrad.rules import Op, ops
+from scalargrad.operation import Op
+from scalargrad.rules import ops
 
 
 @scalargrad.compile(batched=("x",))

@@ -1,7 +1,5 @@
 """NumPy both ways: arrays of tensors, tensors of arrays, and arithmetic between the two."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -35,7 +33,7 @@ class TestNumPy:
     @pytest.mark.parametrize("convert", [lambda t: t.numpy(), np.asarray, np.array, lambda t: np.from_dlpack(t)])
     def test_what_requires_grad_is_not_made_an_array(self, convert):
         for t in leaf(1.0, 2.0), leaf(1.0, 2.0) * 2:
-            with pytest.raises((RuntimeError, BufferError), match=r"requires? grad"):
+            with pytest.raises(RuntimeError, match=r"requires? grad"):
                 convert(t)
         assert leaf(1.0).numpy(force=True).tolist() == [1.0]
 
@@ -79,13 +77,6 @@ class TestNumPy:
         array = np.from_dlpack(t)
         assert np.shares_memory(array, t.numpy())
         assert t.__dlpack_device__()[0] == 1
-
-    @pytest.mark.skipif(sys.version_info < (3, 12), reason="the buffer protocol in Python came with 3.12")
-    def test_the_buffer_protocol(self):
-        t = sg.tensor([1, 2], dtype=sg.uint8)
-        assert bytes(memoryview(t)) == b"\x01\x02"
-        with pytest.raises(BufferError, match="requires grad"):
-            memoryview(leaf(1.0))
 
     def test_an_array_of_tensors_is_not_made_by_accident(self):
         assert np.array([sg.tensor(1.0), sg.tensor(2.0)], np.float32).tolist() == [1.0, 2.0]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalargrad import Value
-from scalargrad.rules import TABLE
+from scalargrad.operation import TABLE
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 EDGES = [0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, 1e-308, 1e308, -1e308, 800.0, -800.0, math.inf, -math.inf, math.nan]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from scalargrad import Value, autograd
-from scalargrad.rules import TABLE, ops
+from scalargrad.operation import TABLE
+from scalargrad.rules import ops
 
 
 def gradients(y, *xs):

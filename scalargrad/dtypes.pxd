@@ -1,0 +1,2 @@
+cpdef list promoted(list inputs, floating=*)
+cdef bint _is_uniform(list inputs)

@@ -1,0 +1,5 @@
+from scalargrad.nodes cimport Saved
+
+
+cdef class Arithmetic(Saved):
+    pass

@@ -1,0 +1,9 @@
+from scalargrad.methods.inplace cimport InPlace
+
+
+cdef class Conversion(InPlace):
+    pass
+
+
+cdef class Casting(Conversion):
+    pass

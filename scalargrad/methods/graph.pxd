@@ -1,0 +1,5 @@
+from scalargrad.methods.conversion cimport Casting
+
+
+cdef class InGraph(Casting):
+    pass

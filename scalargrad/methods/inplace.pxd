@@ -1,0 +1,5 @@
+from scalargrad.methods.shapes cimport Shapes
+
+
+cdef class InPlace(Shapes):
+    pass

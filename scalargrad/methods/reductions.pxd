@@ -1,0 +1,5 @@
+from scalargrad.methods.arithmetic cimport Arithmetic
+
+
+cdef class Reductions(Arithmetic):
+    pass

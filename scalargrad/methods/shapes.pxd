@@ -1,0 +1,5 @@
+from scalargrad.methods.reductions cimport Reductions
+
+
+cdef class Shapes(Reductions):
+    pass

@@ -1,0 +1,11 @@
+cimport cython
+
+
+cdef class Storage:
+    cdef public object written
+    cdef public list _views
+    cdef public Py_ssize_t _capacity
+
+
+@cython.locals(storage=Storage)
+cpdef Storage fresh_storage()
