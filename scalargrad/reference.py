@@ -163,6 +163,42 @@ def conv2d(
     return grid(entry, N, O, len(rows), len(columns))
 
 
+def conv_transpose2d(
+    x: Numbers,
+    w: Numbers,
+    bias: Numbers = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    output_padding: Pair = 0,
+    groups: int = 1,
+    dilation: Pair = 1,
+) -> Numbers:
+    """y_nopq = bias_o + Σ x_nchv · w_c,o(i),rs, where p = h·stride − padding + r·dilation, and q likewise.
+
+    Shapes: x (N, C, H, W), w (C, O / groups, R, S), bias (O) → (N, O, P, Q),
+    P = (H − 1)·stride − 2·padding + dilation·(R − 1) + output_padding + 1.
+    """
+    (N, C, H, W), (_, I, R, S) = shape(x), shape(w)
+    (down, across), (above, left), (more, wider) = pair(stride), pair(padding), pair(output_padding)
+    dy, dx = pair(dilation)
+    P, Q = (H - 1) * down - 2 * above + dy * (R - 1) + more + 1, (W - 1) * across - 2 * left + dx * (S - 1) + wider + 1
+
+    def entry(n: int, o: int, p: int, q: int) -> Any:
+        first = o // I * (C // groups)
+        products = [
+            x[n][c][h][v] * w[c][o % I][r][s]
+            for c in range(first, first + C // groups)
+            for h in range(H)
+            for v in range(W)
+            for r in range(R)
+            for s in range(S)
+            if h * down - above + r * dy == p and v * across - left + s * dx == q
+        ]
+        return sum(products) if bias is None else sum(products) + bias[o]
+
+    return grid(entry, N, I * groups, P, Q)
+
+
 def first_largest(numbers: Sequence[Any]) -> Any:
     """The largest number, the first of equals; a nan wins over all before it. -inf if there are none."""
     largest: Any = None

@@ -94,6 +94,23 @@ def test_conv2d_gives_each_group_of_outputs_its_own_channels():
         reference.conv2d(image, weight)
 
 
+def test_conv_transpose2d_spreads_the_kernel_from_every_entry():
+    kernel = [[[[1, 10], [100, 1000]]]]
+    assert reference.conv_transpose2d([[[[1, 2]]]], kernel, [0.5]) == [[[[1.5, 12.5, 20.5], [100.5, 1200.5, 2000.5]]]]
+    assert reference.conv_transpose2d([[[[1, 2]]]], kernel, stride=2) == [[[[1, 10, 2, 20], [100, 1000, 200, 2000]]]]
+    assert reference.conv_transpose2d([[[[1, 2]]]], kernel, dilation=(1, 2), padding=(0, 1)) == [
+        [[[2, 10], [200, 1000]]]
+    ]
+    assert reference.conv_transpose2d([[[[1]]]], kernel, stride=2, output_padding=(0, 1)) == [
+        [[[1, 10, 0], [100, 1000, 0]]]
+    ]
+
+
+def test_conv_transpose2d_gives_each_group_of_channels_its_own_outputs():
+    weight = [[[[1]], [[10]]], [[[100]], [[1000]]]]
+    assert reference.conv_transpose2d([[[[1]], [[2]]]], weight, groups=2) == [[[[1]], [[10]], [[200]], [[2000]]]]
+
+
 def test_the_gradient_of_a_convolution_is_what_its_graph_of_numbers_says():
     image, kernel = leaves([[[[1, 2, 3]]]]), leaves([[[[10, 20]]]])
     (left, right) = reference.conv2d(image, kernel)[0][0][0]

@@ -82,6 +82,49 @@ def test_conv2d_means_the_same_on_tensors_and_values(vertical, horizontal, sizes
     )
 
 
+@given(horizontal=sliding(), sizes=st.tuples(*[st.integers(1, 2)] * 4), has_bias=st.booleans(), seed=SEEDS)
+def test_conv1d_means_conv2d_of_images_of_height_1(horizontal, sizes, has_bias, seed):
+    (L, S, stride, padding, dilation), (N, groups, inputs, outputs) = horizontal, sizes
+    x = numbers(seed, N, groups * inputs, 1, L)
+    operands = [numbers(seed + 1, groups * outputs, inputs, 1, S), *[numbers(seed + 2, groups * outputs)] * has_bias]
+    assert_means_the_same(
+        lambda x, w, bias=None: F.conv1d(x[:, :, 0], w[:, :, 0], bias, stride, padding, dilation, groups).unsqueeze(2),
+        lambda x, w, bias=None: reference.conv2d(x, w, bias, (1, stride), (0, padding), (1, dilation), groups),
+        x,
+        *operands,
+    )
+
+
+@st.composite
+def spreading(draw):
+    """One direction of a transposed convolution: (size, kernel, stride, padding, output_padding, dilation)."""
+    size, kernel, stride, dilation = (draw(SMALL) for _ in range(4))
+    output_padding = draw(st.integers(0, max(stride, dilation) - 1))
+    framed = (size - 1) * stride + dilation * (kernel - 1) + output_padding + 1
+    return size, kernel, stride, draw(st.integers(0, (framed - 1) // 2)), output_padding, dilation
+
+
+@given(
+    vertical=spreading(),
+    horizontal=spreading(),
+    sizes=st.tuples(*[st.integers(1, 2)] * 4),
+    has_bias=st.booleans(),
+    seed=SEEDS,
+)
+def test_conv_transpose2d_means_the_same_on_tensors_and_values(vertical, horizontal, sizes, has_bias, seed):
+    (H, R, *_), (W, S, *_) = vertical, horizontal
+    N, groups, inputs, outputs = sizes
+    stride, padding, output_padding, dilation = zip(vertical[2:], horizontal[2:], strict=True)
+    geometry = (stride, padding, output_padding, groups, dilation)
+    operands = [numbers(seed, N, groups * inputs, H, W), numbers(seed + 1, groups * inputs, outputs, R, S)]
+    operands += [numbers(seed + 2, groups * outputs)] * has_bias
+    assert_means_the_same(
+        lambda x, w, bias=None: F.conv_transpose2d(x, w, bias, *geometry),
+        lambda x, w, bias=None: reference.conv_transpose2d(x, w, bias, *geometry),
+        *operands,
+    )
+
+
 def half(kernel):
     """The most padding that a pooling takes."""
     return kernel // 2

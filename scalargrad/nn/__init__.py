@@ -19,7 +19,7 @@ from scalargrad.nn.activation import (
     Tanh,
 )
 from scalargrad.nn.container import ModuleDict, ModuleList, Sequential
-from scalargrad.nn.convolution import Conv2d
+from scalargrad.nn.convolution import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from scalargrad.nn.dropout import Dropout, Dropout2d
 from scalargrad.nn.flatten import Flatten, Unflatten
 from scalargrad.nn.linear import Embedding, Identity, Linear
@@ -48,7 +48,10 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout2d",

@@ -31,7 +31,7 @@ from scalargrad.ops.activation import (
 )
 from scalargrad.ops.arguments import no_tensor
 from scalargrad.ops.classification import cross_entropy, nll_loss
-from scalargrad.ops.convolution import conv2d
+from scalargrad.ops.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from scalargrad.ops.elementwise import clamp, sigmoid, tanh
 from scalargrad.ops.embedding import embedding, one_hot
 from scalargrad.ops.linalg import linear
@@ -57,7 +57,10 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "conv1d",
     "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "cosine_similarity",
     "cross_entropy",
     "dropout",

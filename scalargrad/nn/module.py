@@ -91,7 +91,8 @@ class Module:
             self._forget(name)
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if not name[0].isdigit()]
+        names = super().__dir__()
+        return [name for name in names if not name[0].isdigit()]
 
     def _register(self, name: str, kind: str, value: Any) -> None:
         """Make `value` the attribute `name`, of this kind; what had the name before gives way."""

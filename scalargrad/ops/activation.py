@@ -10,9 +10,10 @@ import numpy as np
 
 from scalargrad import kernels, xp
 from scalargrad.dtypes import as_dtype
+from scalargrad.operation import Op
 from scalargrad.ops.arguments import array, floating
 from scalargrad.ops.shape import chunk, normalize_dim, shaping
-from scalargrad.rules import Op, ops, where
+from scalargrad.rules import ops, where
 
 
 def total(x: Any, dim: int) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from scalargrad.operation import Recordable
+
 
 def no_tensor(operation: str, input: Any, argument: str = "input") -> TypeError:
     """The error, in PyTorch's words, for an argument that should be a Tensor."""
@@ -19,6 +21,13 @@ def array(operation: str, input: Any, argument: str = "input") -> np.ndarray[Any
         return input.array  # type: ignore[no-any-return]
     except AttributeError:
         raise no_tensor(operation, input, argument) from None
+
+
+def rank(operation: str, input: Any, argument: str = "input") -> int:
+    """The number of a Tensor's dimensions, without a look at its elements. Raises TypeError if the argument is none."""
+    if not isinstance(input, Recordable):
+        raise no_tensor(operation, input, argument)
+    return input.ndim  # type: ignore[attr-defined, no-any-return]
 
 
 def floating(operation: str, input: Any) -> np.ndarray[Any, Any]:
@@ -45,6 +54,20 @@ def pair(size: int | Sequence[int], operation: str, argument: str) -> tuple[int,
     if len(sizes) not in (1, 2):
         raise RuntimeError(f"{operation}(): expected {argument} to be one integer or two, got {list(sizes)}")
     return sizes[0], sizes[-1]
+
+
+def single(size: int | Sequence[int], operation: str, argument: str) -> tuple[int]:
+    """One size, as a number or as a sequence of one, as the latter.
+
+    Raises RuntimeError for a sequence of another length, TypeError for what is not made of integers.
+    """
+    try:
+        sizes = [n.__index__() for n in (size if isinstance(size, Sequence) else [size])]
+    except AttributeError:
+        raise TypeError(f"{operation}(): argument '{argument}' must be an int or one int, got {size!r}") from None
+    if len(sizes) != 1:
+        raise RuntimeError(f"{operation}(): expected {argument} to be one integer, got {sizes}")
+    return (sizes[0],)
 
 
 def check_reduction(reduction: str) -> None:

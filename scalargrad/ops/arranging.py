@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from scalargrad.operation import Op
 from scalargrad.ops.dimensions import check_tensor
 from scalargrad.ops.shape import as_shape, normalize_dim, shaping
-from scalargrad.rules import Op
 
 
 def _diagonal(x: Any, offset: int, dim1: int, dim2: int) -> Any:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scalargrad import xp
+from scalargrad import kernels, xp
+from scalargrad.operation import Op
 from scalargrad.ops.activation import activating
+from scalargrad.ops.activation import total as total_along
 from scalargrad.ops.arguments import array, check_reduction, floating
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import Op, ops
+from scalargrad.rules import ops
 
 
 class Labels(NamedTuple):
@@ -102,13 +104,81 @@ def _loss_grad(d: Any, labels: Labels, weight: Any, reduction: str, smoothing: f
     return x_grad
 
 
+def _of_scores(
+    d: Any,
+    x: Any,
+    log_p: Any,
+    target: Any,
+    weight: Any,
+    ignore_index: int,
+    reduction: str,
+    smoothing: float,
+    total: Any,
+) -> Any:
+    """The gradient for scores x, of which `log_p` is the log_softmax."""
+    return kernels.cross_entropy_grad(d, log_p, target, weight, ignore_index, reduction, smoothing, total)
+
+
+def _cross_entropy(x: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float) -> Any:
+    y, log_p, total = kernels.cross_entropy(x, target, weight, ignore_index, reduction, smoothing)
+    return y, log_p, target, weight, total  # as arrays, also where a derivative is recorded
+
+
+def _from_loss(d: Any, x: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float) -> Any:
+    """What the scores' log_softmax gets of the gradient of the loss, and their softmax."""
+    labels = _labels(x.shape, target, weight, ignore_index)
+    return classifying.nll_loss_grad(d, labels, weight, reduction, smoothing, x.shape), activating.softmax(x, 1)
+
+
+def _of_scores_back(
+    g: Any, x: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float
+) -> Any:
+    """The derivative of `_of_scores` for d: it is linear in d, and this is the loss of what log_softmax makes of g."""
+    labels = _labels(x.shape, target, weight, ignore_index)
+    tangent = g - total_along(g * activating.softmax(x, 1), 1)
+    return classifying.nll_loss_of_labels(tangent, labels, weight, reduction, smoothing)
+
+
+def _of_scores_slope(g: Any, d: Any, x: Any, *labelling: Any) -> Any:
+    """The derivative of ⟨g, v − p·Σ v⟩ for x, where p is softmax(x), and v is what log_p gets of d, whatever x is."""
+    v, p = _from_loss(d, x, *labelling)
+    return -(total_along(v, 1) * activating.softmax_grad(g, p, 1))
+
+
 def _nll_loss(x: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float) -> Any:
     labels = _labels(x.shape, target, weight, ignore_index)
     return _loss(x, labels, weight, reduction, smoothing), labels
 
 
 class classifying:
-    """The rows. Those below the first have the labels worked out already."""
+    """The rows. Those below the first have the labels worked out already.
+
+    `cross_entropy` is `nll_loss` after log_softmax, at once. `log_p`, `classes`, `weights` and `total`, where they are
+    inputs, are its other results: caches, not operands.
+    """
+
+    cross_entropy = Op(
+        None,
+        _cross_entropy,
+        "x target weight ignore_index reduction smoothing",
+        lambda g, x, log_p, classes, weights, ignore_index, reduction, smoothing, total: classifying.cross_entropy_grad(
+            g, x, log_p, classes, weights, ignore_index, reduction, smoothing, total
+        ),
+        results="y log_p classes weights total",
+        name="nll_loss",
+    )
+    cross_entropy_grad: Op = Op(
+        None,
+        _of_scores,
+        "d x log_p classes weights ignore_index reduction smoothing total",
+        lambda g, x, classes, weights, ignore_index, reduction, smoothing: _of_scores_back(
+            g, x, classes, weights, ignore_index, reduction, smoothing
+        ),
+        lambda g, d, x, classes, weights, ignore_index, reduction, smoothing: _of_scores_slope(
+            g, d, x, classes, weights, ignore_index, reduction, smoothing
+        ),
+        name="nll_loss_backward",
+    )
 
     nll_loss = Op(
         None,
@@ -200,6 +270,8 @@ def cross_entropy(
     dim = 0 if input.ndim == 1 else 1
     kind = target.dtype.kind
     if kind in "iu":
+        if input.ndim == 2:
+            return classifying.cross_entropy(input, target, weight, ignore_index, reduction, float(label_smoothing))[0]
         log_p = activating.log_softmax(input, dim)
         return classifying.nll_loss(log_p, target, weight, ignore_index, reduction, label_smoothing)[0]
     if kind != "f" or target.shape != input.shape:

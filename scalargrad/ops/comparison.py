@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from scalargrad import xp
-from scalargrad.rules import Op, check_broadcast, ops
+from scalargrad.operation import Op, check_broadcast
+from scalargrad.rules import ops
 
 
 def _integers(function: Any) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from scalargrad.operation import Recordable
 from scalargrad.ops.arguments import no_tensor
 from scalargrad.ops.shape import normalize_dim
-from scalargrad.rules import Recordable
 
 Dims = tuple[int, ...] | None
 """The dimensions that a row reduces, counted from the front; None for all."""

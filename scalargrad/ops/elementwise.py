@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from scalargrad import xp
-from scalargrad.rules import Op, Recordable, ops
+from scalargrad.operation import Op, Recordable
+from scalargrad.rules import ops
 
 
 def _clamp(x: Any, low: float | None, high: float | None) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from scalargrad import xp
+from scalargrad.operation import Op
 from scalargrad.ops.arguments import array
-from scalargrad.rules import Op
 
 
 def _looked_up(w: Any, indices: Any, padding_idx: int | None) -> Any:

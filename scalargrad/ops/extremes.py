@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from scalargrad import kernels
+from scalargrad.operation import Op, Recordable
 from scalargrad.ops import elementwise, return_types
 from scalargrad.ops.dimensions import Dims, as_dim, check_tensor, named_dims
 from scalargrad.ops.shape import shaping
-from scalargrad.ops.summation import add_up, summing
-from scalargrad.rules import Op, Recordable, ops
+from scalargrad.ops.summation import summing
+from scalargrad.rules import ops
 
 
 def _attains(x: Any, y: Any, dim: Dims, keepdim: bool) -> Any:
@@ -40,7 +42,7 @@ def _median(x: Any) -> Any:
 def _argmedian(x: Any, dim: int, keepdim: bool) -> Any:
     order = np.argsort(x, dim, kind="stable")
     n = x.shape[dim]
-    n_nan = add_up(x != x, (dim,), True)  # they come last; the first of them is the result
+    n_nan = kernels.sum_over(x != x, (dim,), True)  # they come last; the first of them is the result
     found = np.take_along_axis(order, np.where(n_nan > 0, n - n_nan, (n - 1) // 2), dim)
     return found if keepdim else found.squeeze(dim)
 
@@ -77,10 +79,10 @@ def _extreme_row(array: Callable[..., Any]) -> Op:
 class finding:
     """The rows. Where the result is an index, or is taken by one, `dim` is an int (or None: among all entries)."""
 
-    amax = _extreme_row(lambda x, dim, keepdim: np.maximum.reduce(x, dim, keepdims=keepdim))
-    amin = _extreme_row(lambda x, dim, keepdim: np.minimum.reduce(x, dim, keepdims=keepdim))
-    max = Op(None, np.max, "x", lambda g, x, y: shares(g, x, y))
-    min = Op(None, np.min, "x", lambda g, x, y: shares(g, x, y))
+    amax = _extreme_row(kernels.max_over)
+    amin = _extreme_row(kernels.min_over)
+    max = Op(None, lambda x: kernels.max_over(x, None, False), "x", lambda g, x, y: shares(g, x, y))
+    min = Op(None, lambda x: kernels.min_over(x, None, False), "x", lambda g, x, y: shares(g, x, y))
     median = Op(None, _median, "x", lambda g, x, y: shares(g, x, y))
     attains = Op(None, _attains, "x y dim keepdim")
 
@@ -100,7 +102,7 @@ class finding:
 
 def _refuse_empty(input: Any, dim: Dims, operation: str, error: type[Exception] = RuntimeError) -> None:
     """Raises if a dimension to be reduced has no entries: they have no extreme."""
-    shape = tuple(input.shape)
+    shape = input.shape
     if 0 not in shape:
         return
     if dim is None:
@@ -131,11 +133,11 @@ def _extreme(
     check_tensor(input, whole.name)
     if other is not None:
         dim = other
-    if isinstance(dim, Recordable | np.ndarray):
-        return (elementwise.maximum if whole is finding.max else elementwise.minimum)(input, dim)
     if dim is None and axis is None:
         _refuse_empty(input, None, whole.name)
         return whole(input)
+    if isinstance(dim, _TENSORS):
+        return (elementwise.maximum if whole is finding.max else elementwise.minimum)(input, dim)
     dims, keepdim = named_dims(dim, keepdim, axis, keepdims, input, whole.name)
     given = dim if axis is None else axis
     if isinstance(given, tuple | list):
@@ -143,6 +145,7 @@ def _extreme(
     return result(*_at_index(input, dims[0] if dims else given, keepdim, find, take))
 
 
+_TENSORS = Recordable, np.ndarray
 _MAX = finding.max, finding.argmax, finding.max_dim
 _MIN = finding.min, finding.argmin, finding.min_dim
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from scalargrad import xp
 from scalargrad.dtypes import promoted
+from scalargrad.operation import Op, Recordable
 from scalargrad.ops.arranging import diag as diag
 from scalargrad.ops.arranging import diagonal as diagonal
 from scalargrad.ops.arranging import flip as flip
@@ -19,7 +20,7 @@ from scalargrad.ops.shape import shaping, unbind
 from scalargrad.ops.subscript import getitem as getitem
 from scalargrad.ops.subscript import index_put as index_put
 from scalargrad.ops.subscript import subscripting
-from scalargrad.rules import Op, Recordable, ops
+from scalargrad.rules import ops
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:

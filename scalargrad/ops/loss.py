@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from scalargrad import dtypes, xp
+from scalargrad.operation import Op
 from scalargrad.ops.activation import activating
 from scalargrad.ops.arguments import array, check_reduction
 from scalargrad.ops.elementwise import elementwise
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import Op, ops
+from scalargrad.rules import ops
 
 
 def reduced(losses: Any, reduction: str) -> Any:

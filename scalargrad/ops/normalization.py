@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from scalargrad import xp
+from scalargrad.operation import Op
 from scalargrad.ops.arguments import array, floating
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import Op
 
 Dims = tuple[int, ...]
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from scalargrad import kernels, xp
-from scalargrad.ops.arguments import array, pair
+from scalargrad import fusion, kernels
+from scalargrad.operation import Op
+from scalargrad.ops.arguments import pair, rank
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import Op
 
 Pair = tuple[int, int]
 
@@ -20,65 +19,12 @@ def _positions(
     x: Any, offsets: Any, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Where in its image the winner of each window stands, counted in row order, from its number in the window."""
+    offsets = fusion.offsets_of(offsets)
     r, s = np.divmod(offsets.astype(np.int64), kernel_size[1])
     P, Q = offsets.shape[2:]
     rows = (np.arange(P) * stride[0] - padding[0])[:, None] + r * dilation[0]
     columns = np.arange(Q) * stride[1] - padding[1] + s * dilation[1]
     return np.asarray(rows * x.shape[3] + columns)
-
-
-def _windows(size: int, count: int) -> list[tuple[int, int]]:
-    """The windows of adaptive pooling, first entry and one past the last: PyTorch's ⌊i·size / count⌋ and its kin."""
-    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
-
-
-@xp.quiet
-def _means(x: Any, output_size: Pair) -> Any:
-    H, W = x.shape[2:]
-    P, Q = output_size
-    if P and Q and H % P == 0 and W % Q == 0:
-        size = (H // P, W // Q)
-        return kernels.avg_pool2d(x, size, size, (0, 0), False, True, None)
-    rows = np.empty((*x.shape[:2], P, W), x.dtype)
-    y = np.empty((*x.shape[:2], P, Q), x.dtype)
-    for p, (start, stop) in enumerate(_windows(H, P)):
-        rows[:, :, p] = x[:, :, start:stop].sum(2) / (stop - start)
-    for q, (start, stop) in enumerate(_windows(W, Q)):
-        y[..., q] = rows[..., start:stop].sum(3) / (stop - start)
-    return y
-
-
-@xp.quiet
-def _means_input_grad(d: Any, shape: tuple[int, ...]) -> Any:
-    H, W = shape[2:]
-    P, Q = d.shape[2:]
-    if P and Q and H % P == 0 and W % Q == 0:
-        size = (H // P, W // Q)
-        return kernels.avg_pool2d_input_grad(d, shape, size, size, (0, 0), False, True, None)
-    rows = np.zeros((*d.shape[:2], P, W), d.dtype)
-    x = np.zeros(shape, d.dtype)
-    for q, (start, stop) in enumerate(_windows(W, Q)):
-        rows[..., start:stop] += (d[..., q] / (stop - start))[..., None]
-    for p, (start, stop) in enumerate(_windows(H, P)):
-        x[:, :, start:stop] += (rows[:, :, p] / (stop - start))[:, :, None]
-    return x
-
-
-def _largest(x: Any, output_size: Pair) -> tuple[Any, Any]:
-    """The largest entry of each window of adaptive pooling, and its position in the image; the last nan wins."""
-    H, W = x.shape[2:]
-    y, positions = np.empty((*x.shape[:2], *output_size), x.dtype), np.empty((*x.shape[:2], *output_size), np.int64)
-    for p, (top, bottom) in enumerate(_windows(H, output_size[0])):
-        for q, (left, right) in enumerate(_windows(W, output_size[1])):
-            window = x[:, :, top:bottom, left:right].reshape(*x.shape[:2], (bottom - top) * (right - left))
-            winner = window.argmax(2) if window.size else np.zeros(x.shape[:2], np.int64)
-            nan = window != window
-            if nan.any():
-                winner = np.where(nan.any(2), window.shape[2] - 1 - nan[..., ::-1].argmax(2), winner)
-            r, s = np.divmod(winner, right - left)
-            y[:, :, p, q] = np.take_along_axis(window, winner[..., None], 2)[..., 0]
-            positions[:, :, p, q] = (top + r) * W + left + s
-    return y, positions
 
 
 def _take(x: Any, positions: Any) -> Any:
@@ -87,39 +33,33 @@ def _take(x: Any, positions: Any) -> Any:
     return np.take_along_axis(flat, positions.reshape(*x.shape[:2], n_windows), 2).reshape(positions.shape)
 
 
-def _put(d: Any, positions: Any, shape: tuple[int, ...]) -> Any:
-    image = shape[2] * shape[3]
-    first = np.arange(prod(shape[:2])).reshape(*shape[:2], 1, 1) * image
-    # bincount sums in float64: windows may share a winner.
-    sums = np.bincount((positions + first).ravel(), d.ravel(), prod(shape))
-    return sums.reshape(shape).astype(d.dtype, copy=False)
-
-
 class pooling:
     """The rows. Each is linear, or picks; the adjoint of a sum over windows spreads, that of a pick puts back."""
 
     max_pool2d = Op(
         None,
-        kernels.max_pool2d,
+        fusion.max_pool2d,
         "x kernel_size stride padding dilation ceil_mode",
         lambda g, offsets, x_shape, kernel_size, stride, padding, dilation: pooling.max_pool2d_input_grad(
             g, offsets, x_shape, kernel_size, stride, padding, dilation
         ),
         results="y offsets",
         name="max_pool2d_with_indices",
+        takes_pending=True,
     )
     max_pool2d_input_grad: Op = Op(
         None,
-        kernels.max_pool2d_input_grad,
+        fusion.max_pool2d_input_grad,
         "d offsets shape kernel_size stride padding dilation",
         lambda g, offsets, kernel_size, stride, padding, dilation: pooling.max_pool2d_take(
             g, offsets, kernel_size, stride, padding, dilation
         ),
         name="max_pool2d_with_indices_backward",
+        takes_pending=True,
     )
     max_pool2d_take: Op = Op(
         None,
-        kernels.max_pool2d_take,
+        fusion.max_pool2d_take,
         "x offsets kernel_size stride padding dilation",
         lambda g, offsets, x_shape, kernel_size, stride, padding, dilation: pooling.max_pool2d_input_grad(
             g, offsets, x_shape, kernel_size, stride, padding, dilation
@@ -146,25 +86,28 @@ class pooling:
         name="avg_pool2d_backward",
     )
     adaptive_avg_pool2d = Op(
-        None, _means, "x output_size", lambda g, x_shape: pooling.adaptive_avg_pool2d_input_grad(g, x_shape)
+        None,
+        kernels.adaptive_avg_pool2d,
+        "x output_size",
+        lambda g, x_shape: pooling.adaptive_avg_pool2d_input_grad(g, x_shape),
     )
     adaptive_avg_pool2d_input_grad: Op = Op(
         None,
-        _means_input_grad,
+        kernels.adaptive_avg_pool2d_input_grad,
         "d shape",
         lambda g, d_shape: pooling.adaptive_avg_pool2d(g, d_shape[2:]),
         name="adaptive_avg_pool2d_backward",
     )
     adaptive_max_pool2d = Op(
         None,
-        _largest,
+        kernels.adaptive_max_pool2d,
         "x output_size",
         lambda g, positions, x_shape: pooling.adaptive_max_pool2d_input_grad(g, positions, x_shape),
         results="y positions",
     )
     adaptive_max_pool2d_input_grad: Op = Op(
         None,
-        _put,
+        kernels.adaptive_max_pool2d_input_grad,
         "d positions shape",
         lambda g, positions: pooling.adaptive_max_pool2d_take(g, positions),
         name="adaptive_max_pool2d_backward",
@@ -180,7 +123,7 @@ class pooling:
 
 def _images(operation: str, input: Any) -> Any:
     """The input as a batch of images: a single one counts as a batch of one."""
-    ndim = array(operation, input).ndim
+    ndim = rank(operation, input)
     if ndim == 4:
         return input
     if ndim != 3:

@@ -8,9 +8,9 @@ import numpy as np
 
 from scalargrad import kernels
 from scalargrad.kernels.geometry import check_linear, check_matmul
+from scalargrad.operation import Op
 from scalargrad.ops.shape import shaping
 from scalargrad.ops.summation import summing
-from scalargrad.rules import Op
 
 
 def _product(a: Any, b: Any) -> Any:
@@ -85,15 +85,31 @@ class multiplying:
         _linear,
         "bias x w",
         lambda g: summing.sum(g, (0,), False),
-        lambda g, w: multiplying.mm(g, w),
-        lambda g, x: multiplying.mm(shaping.t(g), x),
+        lambda g, w: multiplying.linear_input_grad(g, w),
+        lambda g, x: multiplying.linear_weight_grad(g, x),
         name="addmm",
     )
     linear_without_bias = Op(
         None,
         lambda x, w: _linear(None, x, w),
         "x w",
-        lambda g, w: multiplying.mm(g, w),
-        lambda g, x: multiplying.mm(shaping.t(g), x),
+        lambda g, w: multiplying.linear_input_grad(g, w),
+        lambda g, x: multiplying.linear_weight_grad(g, x),
+        name="mm",
+    )
+    linear_input_grad = Op(
+        None,
+        kernels.linear_input_grad,
+        "g_y w",
+        lambda g, w: multiplying.linear_without_bias(g, w),
+        lambda g, g_y: multiplying.linear_weight_grad(g_y, g),
+        name="mm",
+    )
+    linear_weight_grad = Op(
+        None,
+        kernels.linear_weight_grad,
+        "g_y x",
+        lambda g, x: multiplying.linear_without_bias(x, g),
+        lambda g, g_y: multiplying.linear_input_grad(g_y, g),
         name="mm",
     )

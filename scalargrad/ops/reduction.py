@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from scalargrad import xp
+from scalargrad import kernels, xp
 from scalargrad.dtypes import default_float
+from scalargrad.operation import Op
 from scalargrad.ops.dimensions import Dims, as_dims, named_dims
 from scalargrad.ops.extremes import amax as amax
 from scalargrad.ops.extremes import amin as amin
@@ -25,10 +26,10 @@ from scalargrad.ops.scanning import cumprod as cumprod
 from scalargrad.ops.scanning import cumsum as cumsum
 from scalargrad.ops.scanning import product_of_others
 from scalargrad.ops.shape import shaping
-from scalargrad.ops.summation import add_up, cast, n_reduced, summing
+from scalargrad.ops.summation import cast, n_reduced, summing
 from scalargrad.ops.summation import mean as mean
 from scalargrad.ops.summation import sum as sum
-from scalargrad.rules import Op, ops
+from scalargrad.rules import ops
 
 _multiply_up: Callable[..., Any] = np.multiply.reduce
 
@@ -44,7 +45,7 @@ def _prod_grad(g: Any, x: Any, dim: Dims, keepdim: bool) -> Any:
 
 def _var(x: Any, dim: Dims, correction: float, keepdim: bool) -> Any:
     deviation = x - summing.mean(x, dim, True)
-    return add_up(deviation * deviation, dim, keepdim) / _degrees(x.shape, dim, correction)
+    return kernels.sum_over(deviation * deviation, dim, keepdim) / _degrees(x.shape, dim, correction)
 
 
 def _degrees(shape: tuple[int, ...], dim: Dims, correction: float) -> float:
@@ -60,21 +61,21 @@ def _var_grad(g: Any, x: Any, dim: Dims, correction: float, keepdim: bool) -> An
 def _logsumexp(x: Any, dim: Dims, keepdim: bool) -> Any:
     largest = np.maximum.reduce(x, dim, keepdims=True, initial=-inf)
     largest = np.where(np.isfinite(largest), largest, np.zeros_like(largest))
-    y = np.log(add_up(np.exp(x - largest), dim, True)) + largest
+    y = np.log(kernels.sum_over(np.exp(x - largest), dim, True)) + largest
     return y if keepdim else y.reshape([] if dim is None else [n for i, n in enumerate(x.shape) if i not in dim])
 
 
 def _norm(x: Any, p: float, dim: Dims, keepdim: bool) -> Any:
     if p == 2:
-        return np.sqrt(add_up(x * x, dim, keepdim))
+        return np.sqrt(kernels.sum_over(x * x, dim, keepdim))
     if p == 0:
-        return add_up((x != 0).astype(x.dtype), dim, keepdim)
+        return kernels.sum_over((x != 0).astype(x.dtype), dim, keepdim)
     size = np.abs(x)
     if p == 1:
-        return add_up(size, dim, keepdim)
+        return kernels.sum_over(size, dim, keepdim)
     if p in (inf, -inf):
         return (np.max if p > 0 else np.min)(size, dim, keepdims=keepdim)
-    return add_up(size**p, dim, keepdim) ** (1 / p)
+    return kernels.sum_over(size**p, dim, keepdim) ** (1 / p)
 
 
 def _norm_grad(g: Any, x: Any, y: Any, p: float, dim: Dims, keepdim: bool) -> Any:
@@ -139,7 +140,7 @@ class reducing:
     )
     all = _truth_row(np.logical_and.reduce)
     any = _truth_row(np.logical_or.reduce)
-    count_nonzero = Op(None, lambda x, dim: add_up(x != 0, dim, False), "x dim")
+    count_nonzero = Op(None, lambda x, dim: kernels.sum_over(x != 0, dim, False), "x dim")
 
 
 def prod(

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from scalargrad import xp
+from scalargrad.operation import Op
 from scalargrad.ops.dimensions import as_dim
 from scalargrad.ops.shape import shaping
 from scalargrad.ops.summation import cast
-from scalargrad.rules import Op
 
 
 def _running(accumulate: Any) -> Any:

@@ -10,8 +10,10 @@ from typing import Any, SupportsIndex, overload
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from scalargrad import kernels
 from scalargrad.dtypes import result_type
-from scalargrad.rules import Op, Recordable, ops
+from scalargrad.operation import Op, Recordable
+from scalargrad.rules import ops
 
 
 class Size(tuple[int, ...]):
@@ -65,14 +67,6 @@ def _strided_sum(y: Any, shape: tuple[int, ...], size: Any, strides: Any, offset
             reach += stride * (n - 1)
     _strided(x, size, strides, offset)[...] = y
     return x
-
-
-def _sum_to_size(x: Any, shape: tuple[int, ...]) -> Any:
-    extra = x.ndim - len(shape)
-    if extra:
-        x = x.sum(tuple(range(extra)))
-    axes = tuple([i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1])
-    return x.sum(axes, keepdims=True) if axes else x
 
 
 def _expand(x: Any, shape: tuple[int, ...]) -> Any:
@@ -132,7 +126,7 @@ class shaping:
     transpose = Op(None, np.swapaxes, "x dim0 dim1", lambda g, dim0, dim1: shaping.transpose(g, dim0, dim1), view=True)
     t = Op(None, np.transpose, "x", lambda g: shaping.t(g), view=True)
     expand = Op(None, _expand, "x shape", lambda g, x_shape: shaping.sum_to_size(g, x_shape), view=True)
-    sum_to_size = Op(None, _sum_to_size, "x shape", lambda g, x_shape: shaping.expand(g, x_shape))
+    sum_to_size = Op(None, kernels.sum_to_size, "x shape", lambda g, x_shape: shaping.expand(g, x_shape))
     crop = Op(
         None,
         _crop,

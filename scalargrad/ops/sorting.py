@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from scalargrad.operation import Op, Recordable
 from scalargrad.ops import return_types
 from scalargrad.ops.dimensions import as_dim, check_tensor
 from scalargrad.ops.extremes import entries_row
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import Op, Recordable
 
 
 def _argsort(x: Any, dim: int, descending: bool) -> Any:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scalargrad import xp
+from scalargrad.operation import Op, Recordable
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import Op, Recordable
 
 FULL = slice(None)
 

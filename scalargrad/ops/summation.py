@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from scalargrad import xp
+from scalargrad import kernels
 from scalargrad.dtypes import as_dtype
+from scalargrad.operation import Op
 from scalargrad.ops.dimensions import Dims, named_dims
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import Op
-
-_reduce: Callable[..., Any] = np.add.reduce
-
-LONG = 1024
-"""Of more float32 than this, NumPy's sum in their order would lose digits: 1e-3 of the mean of MNIST's 60,000 rows."""
 
 
 def n_reduced(shape: tuple[int, ...], dim: Dims) -> int:
@@ -25,50 +17,27 @@ def n_reduced(shape: tuple[int, ...], dim: Dims) -> int:
     return math.prod(shape) if dim is None else math.prod([shape[d] for d in dim])
 
 
-def add_up(x: Any, dim: Dims, keepdim: bool) -> Any:
-    """Σ x: of integers in int64, of floats in their own dtype, with its full precision."""
-    if x.dtype.kind != "f":
-        return _reduce(x, dim, np.int64, None, keepdim)
-    if dim is not None and x.itemsize == 4 and n_reduced(x.shape, dim) > LONG and _innermost(x) not in dim:
-        return np.asarray(_reduce(x, dim, np.float64, None, keepdim)).astype(x.dtype)
-    return _reduce(x, dim, None, None, keepdim)
-
-
-def _innermost(x: Any) -> int:
-    """The dimension whose neighbours lie next to each other: over that one, NumPy sums in pairs."""
-    strides = [abs(s) if n > 1 else math.inf for s, n in zip(x.strides, x.shape, strict=True)]
-    return strides.index(min(strides))
-
-
-def _mean(x: Any, dim: Dims, keepdim: bool) -> Any:
-    return add_up(x, dim, keepdim) / n_reduced(x.shape, dim)
-
-
-def _spread(y: Any, shape: tuple[int, ...], dim: Dims, keepdim: bool) -> Any:
-    whole = np.empty(shape, y.dtype)
-    if dim is not None and not keepdim:
-        y = y.reshape([1 if i in dim else n for i, n in enumerate(shape)])
-    whole[...] = y
-    return whole
-
-
 class summing:
     """The rows."""
 
     sum = Op(
         None,
-        xp.quiet(add_up),
+        kernels.sum_over,
         "x dim keepdim",
         lambda g, x_shape, dim, keepdim: summing.spread(g, x_shape, dim, keepdim),
     )
     mean = Op(
         None,
-        xp.quiet(_mean),
+        kernels.mean_over,
         "x dim keepdim",
         lambda g, x_shape, dim, keepdim: summing.spread(g / n_reduced(x_shape, dim), x_shape, dim, keepdim),
     )
     spread = Op(
-        None, _spread, "y shape dim keepdim", lambda g, dim, keepdim: summing.sum(g, dim, keepdim), name="expand"
+        None,
+        kernels.spread_over,
+        "y shape dim keepdim",
+        lambda g, dim, keepdim: summing.sum(g, dim, keepdim),
+        name="expand",
     )
 
 

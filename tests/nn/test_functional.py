@@ -343,7 +343,10 @@ def test_the_graph_has_pytorchs_names():
     assert graph(y) == ["MaxPool2DWithIndicesBackward", "ConvolutionBackward", "AccumulateGrad"]
     conv = y.grad_fn.next_functions[0][0]
     assert [node and node.name() for node, _ in conv.next_functions] == ["AccumulateGrad", "AccumulateGrad", None]
-    assert graph(F.cross_entropy(F.adaptive_avg_pool2d(x, 1).flatten(1), labels))[:2] == [
+    scores = F.adaptive_avg_pool2d(x, 1).flatten(1)
+    # log_softmax is a part of it
+    assert graph(F.cross_entropy(scores, labels))[:2] == ["NllLossBackward", "ViewBackward"]
+    assert graph(F.nll_loss(F.log_softmax(scores, 1), labels))[:2] == [
         "NllLossBackward", "LogSoftmaxBackward"
     ]  # fmt: skip
     assert graph(F.mse_loss(x, x.detach())) == ["MseLossBackward", "AccumulateGrad"]

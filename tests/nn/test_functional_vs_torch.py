@@ -95,6 +95,51 @@ def test_conv2d(options, groups):
     assert_agrees(lambda F, x, w: F.conv2d(x[0], w, groups=groups, **options), *arrays[:2])
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *products(stride=[1, 2, (3,)], padding=[0, (2,)], dilation=[1, 2]),
+        {"padding": "same", "dilation": 3},
+        {"padding": "valid", "stride": 2},
+    ],
+)
+def test_conv1d(options, groups):
+    arrays = numbers(2, 4, 9), numbers(6, 4 // groups, 2), numbers(6)
+    assert_agrees(lambda F, x, w, b: F.conv1d(x, w, b, groups=groups, **options), *arrays)
+    assert_agrees(lambda F, x, w: F.conv1d(x[0], w, groups=groups, **options), *arrays[:2])
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *products(stride=[1, (2, 3)], padding=[0, (2, 1)], dilation=[1, (1, 2)]),
+        {"stride": (2, 3), "output_padding": (1, 2)},
+        {"stride": (3, 1), "dilation": (1, 4), "output_padding": (2, 3), "padding": (1, 3)},
+    ],
+)
+def test_conv_transpose2d(options, groups):
+    arrays = numbers(2, 4, 5, 4), numbers(4, 6 // groups, 3, 2), numbers(6)
+    assert_agrees(lambda F, x, w, b: F.conv_transpose2d(x, w, b, groups=groups, **options), *arrays)
+    assert_agrees(lambda F, x, w: F.conv_transpose2d(x[0], w, groups=groups, **options), *arrays[:2])
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *products(stride=[1, (2,)], padding=[0, 2], dilation=[1, (3,)]),
+        {"stride": 2, "dilation": 3, "output_padding": 2},
+        {"stride": 3, "output_padding": (2,), "padding": 1},
+    ],
+)
+def test_conv_transpose1d(options, groups):
+    arrays = numbers(2, 3, 6), numbers(3, 6 // groups, 4), numbers(6)
+    assert_agrees(lambda F, x, w, b: F.conv_transpose1d(x, w, b, groups=groups, **options), *arrays)
+    assert_agrees(lambda F, x, w: F.conv_transpose1d(x[0], w, groups=groups, **options), *arrays[:2])
+
+
 @pytest.mark.parametrize("make", [numbers, tied])
 @pytest.mark.parametrize(
     ("kernel_size", "options"),

@@ -31,6 +31,22 @@ STANDS_FOR = [
     (lambda: nn.Conv2d(4, 2, 3, 2, bias=False), IMAGES, lambda m, x: F.conv2d(x, m.weight, None, 2)),
     (lambda: nn.Conv2d(4, 2, 3, padding="same"), IMAGES, lambda m, x: F.conv2d(x, m.weight, m.bias, padding=1)),
     (lambda: nn.Conv2d(4, 2, 3, padding="valid"), IMAGES, lambda m, x: F.conv2d(x, m.weight, m.bias)),
+    (
+        lambda: nn.Conv1d(4, 6, 3, 2, 1, 2, 2),
+        (3, 4, 9),
+        lambda m, x: F.conv1d(x, m.weight, m.bias, 2, 1, 2, 2),
+    ),
+    (lambda: nn.Conv1d(4, 2, 3, padding="same", bias=False), (4, 9), lambda m, x: F.conv1d(x, m.weight, padding=1)),
+    (
+        lambda: nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, 2, True, 3),
+        (3, 4, 9),
+        lambda m, x: F.conv_transpose1d(x, m.weight, m.bias, 2, 1, 1, 2, 3),
+    ),
+    (
+        lambda: nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 2), (1, 2), 2, False, (3, 1)),
+        IMAGES,
+        lambda m, x: F.conv_transpose2d(x, m.weight, None, (2, 3), (1, 2), (1, 2), 2, (3, 1)),
+    ),
     (lambda: nn.MaxPool2d(2), IMAGES, lambda m, x: F.max_pool2d(x, 2, 2)),
     (
         lambda: nn.MaxPool2d((3, 2), 2, 1, 2, ceil_mode=True),
@@ -233,6 +249,15 @@ REPRS = {
         lambda nn: nn.Conv2d(3, 6, 3, padding="same", dilation=2, groups=3, bias=False)
     ),
     "Conv2d(1, 2, kernel_size=(3, 5), stride=(2, 2), padding=(1, 1))": lambda nn: nn.Conv2d(1, 2, (3, 5), 2, 1),
+    "Conv1d(1, 2, kernel_size=(3,), stride=(2,), padding=(1,))": lambda nn: nn.Conv1d(1, 2, 3, 2, (1,)),
+    "Conv1d(4, 2, kernel_size=(3,), stride=(1,), padding=valid, dilation=(2,), groups=2, bias=False)": (
+        lambda nn: nn.Conv1d(4, 2, 3, padding="valid", dilation=2, groups=2, bias=False)
+    ),
+    "ConvTranspose1d(1, 2, kernel_size=(3,), stride=(1,))": lambda nn: nn.ConvTranspose1d(1, 2, 3),
+    "ConvTranspose2d(2, 4, kernel_size=(3, 2), stride=(2, 2), padding=(1, 0), dilation=(1, 2), "
+    "output_padding=(1, 1), groups=2, bias=False)": (
+        lambda nn: nn.ConvTranspose2d(2, 4, (3, 2), 2, (1, 0), 1, 2, False, (1, 2))
+    ),
     "Linear(in_features=2, out_features=3, bias=False)": lambda nn: nn.Linear(2, 3, bias=False),
     "MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)": lambda nn: nn.MaxPool2d(2),
     "MaxPool2d(kernel_size=(2, 3), stride=1, padding=1, dilation=1, ceil_mode=True)": (
@@ -297,6 +322,21 @@ def test_a_layer_prints_its_options(text):
         (lambda: nn.Conv2d(1, 1, 3, padding_mode="circular"), ValueError, "got padding_mode='circular'"),
         (lambda: nn.Conv2d(1, 1, (3, 3, 3)), RuntimeError, "kernel_size"),
         (lambda: nn.Conv2d(1, 1, 2.5), TypeError, "kernel_size"),
+        (lambda: nn.Conv1d(1, 1, (3, 3)), RuntimeError, "Conv1d(): expected kernel_size to be one integer, got [3, 3]"),
+        (lambda: nn.Conv1d(1, 1, 3, 2, "same"), ValueError, "padding='same' is not supported for strided convolutions"),
+        (lambda: nn.ConvTranspose1d(1, 1, 1.5), TypeError, "ConvTranspose1d(): argument 'kernel_size' must be an int"),
+        (lambda: nn.ConvTranspose2d(3, 4, 3, groups=2), ValueError, "in_channels must be divisible by groups"),
+        (lambda: nn.ConvTranspose2d(1, 1, 3, padding_mode="reflect"), ValueError, "got padding_mode='reflect'"),
+        (
+            lambda: nn.ConvTranspose2d(1, 1, 3, 2)(scalargrad.ones(1, 4, 4), output_size=(9, 11)),
+            ValueError,
+            "requested an output size of (9, 11), but valid sizes range from [9, 9] to [10, 10]",
+        ),
+        (
+            lambda: nn.ConvTranspose1d(1, 1, 3)(scalargrad.ones(1, 4), output_size=(1, 2, 3)),
+            ValueError,
+            "for 2D input, output_size must have 1 or 2 elements (got 3)",
+        ),
         (lambda: nn.Linear(-1, 2), RuntimeError, "negative dimension"),
         (lambda: nn.Linear(2, 2, dtype=np.int64), RuntimeError, "floating point"),
         (lambda: nn.Dropout(1.5), ValueError, "dropout probability has to be between 0 and 1, but got 1.5"),

@@ -35,6 +35,8 @@ def test_pytorchs_layer_prints_the_same(text):
         lambda nn: nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
         lambda nn: nn.Sequential(nn.Conv2d(2, 4, (2, 3), (2, 1), "valid", (1, 2), 2), nn.LeakyReLU(), nn.AvgPool2d(2)),
         lambda nn: nn.Sequential(nn.Conv2d(2, 4, 3, padding="same", bias=False), nn.GroupNorm(2, 4), nn.SiLU()),
+        lambda nn: nn.Sequential(nn.ConvTranspose2d(2, 4, (3, 2), 2, 1, 1, 2), nn.Tanh(), nn.ConvTranspose2d(4, 3, 2)),
+        lambda nn: nn.Sequential(nn.Flatten(2), nn.Conv1d(2, 4, 5, 2, 1), nn.Tanh(), nn.ConvTranspose1d(4, 2, 3, 2)),
         lambda nn: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(8, 5), nn.LayerNorm(5), nn.GELU()),
         lambda nn: nn.Sequential(nn.Flatten(), nn.Linear(128, 6), nn.BatchNorm1d(6), nn.ELU(), nn.LogSoftmax(1)),
     ],

@@ -11,6 +11,7 @@ import pytest
 
 import scalargrad
 from scalargrad import autograd
+from scalargrad.operation import TABLE, Op, Plans
 from scalargrad.ops.activation import activating
 from scalargrad.ops.classification import classifying
 from scalargrad.ops.convolution import convolving
@@ -18,7 +19,6 @@ from scalargrad.ops.embedding import looking_up
 from scalargrad.ops.loss import losing
 from scalargrad.ops.normalization import normalizing, statistics
 from scalargrad.ops.pooling import pooling
-from scalargrad.rules import TABLE, Op
 from scalargrad.tensor import Tensor, wrap
 
 STEP = 1e-3
@@ -70,6 +70,19 @@ WINNERS = TABLE["adaptive_max_pool2d"].array(np.asarray(apart(*SHAPE)), (3, 4))[
 KEPT = np.arange(12).reshape(3, 4) % 3 > 0
 INDICES = np.array([[0, 3, 1], [3, 3, 0]])
 
+SPARSE = np.array([1, 0, 2, 1])
+
+
+def of_own_log_p(reduction):
+    """The gradient of cross entropy, with what the loss found for its scores."""
+
+    def gradient(d, x):
+        found = classifying.cross_entropy.array(x.array, SPARSE, WEIGHT, 1, reduction, 0.3)
+        return classifying.cross_entropy_grad(d, x, *found[1:4], 1, reduction, 0.3, found[4])
+
+    return gradient
+
+
 CASES = {
     "softmax": (activating.softmax, (operand(2, 3, 4), 1)),
     "softmax, of one number": (activating.softmax, (operand(), 0)),
@@ -117,6 +130,9 @@ CASES = {
     ),
     "conv2d_weight_grad": image_row(
         convolving.conv2d_weight_grad, operand(2, 6, 3, 8), operand(2, 4, 5, 6), (6, 2, 3, 2), **UNEVEN
+    ),
+    "conv_transpose2d": image_row(
+        convolving.conv_transpose2d, operand(2, 6, 3, 8), operand(6, 2, 3, 2), operand(4), (2, 4, 5, 6), **UNEVEN
     ),
     "max_pool2d": (pooling.max_pool2d, (apart(*SHAPE), *POOL, False)),
     "max_pool2d, ceil_mode": (pooling.max_pool2d, (apart(*SHAPE), (2, 2), (3, 2), (0, 1), (2, 1), True)),
@@ -173,6 +189,11 @@ CASES = {
     ),
     "kl_div": (losing.kl_div, (operand(2, 3), operand(2, 3, low=0.1, high=0.9, seed=1), False, "mean")),
     "kl_div, log_target": (losing.kl_div, (operand(2, 3), operand(2, 3, seed=1), True, "none")),
+    "cross_entropy": (classifying.cross_entropy, (operand(4, 3), SPARSE, WEIGHT, 0, "mean", 0.3)),
+    "cross_entropy, plain": (classifying.cross_entropy, (operand(4, 3), SPARSE, None, -100, "sum", 0.0)),
+    "cross_entropy, none": (classifying.cross_entropy, (operand(4, 3), SPARSE, WEIGHT, 1, "none", 0.2)),
+    "cross_entropy_grad": (of_own_log_p("mean"), (operand(), operand(4, 3))),
+    "cross_entropy_grad, none": (of_own_log_p("none"), (operand(4), operand(4, 3))),
     "nll_loss": (classifying.nll_loss, (operand(2, 3, 3), CLASSES, WEIGHT, -100, "mean", 0.0)),
     "nll_loss, smoothed": (classifying.nll_loss, (operand(2, 3, 3), CLASSES, WEIGHT, -100, "mean", 0.3)),
     "nll_loss, smoothed sum": (classifying.nll_loss, (operand(2, 3, 3), abs(CLASSES) % 3, None, 2, "sum", 0.3)),
@@ -280,19 +301,22 @@ def test_every_differentiable_row_of_these_modules_is_checked():
 CONSTANT = {"softmax, of one number", "log_softmax, of one number"}
 
 
+class AllOffByAThousandth(Plans):
+    """An Op's plans, with derivatives that are a thousandth too large."""
+
+    def __missing__(self, mask):
+        plan = super().__missing__(mask)
+        right = plan.pull
+        plan.pull = lambda *saved: tuple([None if x is None else x * 1.001 for x in right(*saved)])
+        return plan
+
+
 @pytest.mark.parametrize(
     "name", [name for name, (op, _) in CASES.items() if isinstance(op, Op) and name not in CONSTANT]
 )
 def test_the_check_notices_a_derivative_that_is_off_by_a_thousandth(name, monkeypatch):
     op, inputs = CASES[name]
-    right = op.plan
-
-    def off(mask):
-        plan = right(mask)
-        return plan._replace(pull=lambda g, *saved: [None if x is None else x * 1.001 for x in plan.pull(g, *saved)])
-
-    monkeypatch.setattr(op, "plans", {})
-    monkeypatch.setattr(op, "plan", off)
+    monkeypatch.setattr(op, "plans", AllOffByAThousandth(op))
     with pytest.raises(AssertionError):
         assert_differentiates(*of_operands(op, inputs), 1, np.random.default_rng(1))
 

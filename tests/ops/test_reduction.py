@@ -77,7 +77,7 @@ def test_a_reduction_is_numpys_and_its_derivatives_are_right(name, drawn, keepdi
     y = ours(sg.tensor(x), dim, keepdim)
     expected = numpys(x, axis=dim if dim != () else None, keepdims=keepdim)
     assert tuple(y.shape) == np.shape(expected)
-    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-15)  # sums are in another order
     if not (name == "std" and seed % 3):  # its differences cost most
         assert_derivatives(lambda t: ours(t, dim, keepdim), x)
 

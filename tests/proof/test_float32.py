@@ -12,7 +12,7 @@ from table_cases import DIFFERENTIABLE, cases, differentiated, from_the_statisti
 
 import scalargrad as sg
 from scalargrad import autograd
-from scalargrad.rules import TABLE
+from scalargrad.operation import TABLE
 
 ULPS, ULP = 2, 2.0**-23
 

@@ -15,15 +15,19 @@ from table_cases import UNIFORM, cases, differentiated, from_the_statistics
 
 import scalargrad as sg
 from scalargrad import Value, autograd, reference
-from scalargrad.rules import TABLE, ops
+from scalargrad.kernels.geometry import adaptive_windows
+from scalargrad.operation import TABLE
+from scalargrad.rules import ops
 
 OF_REFERENCE = {
+    "conv_transpose2d": "conv_transpose2d",
     "softmax": "softmax", "softmax_grad": "softmax", "log_softmax": "log_softmax", "log_softmax_grad": "log_softmax",
     "conv2d": "conv2d", "conv2d_input_grad": "conv2d", "conv2d_weight_grad": "conv2d", "max_pool2d": "max_pool2d",
     "max_pool2d_input_grad": "max_pool2d", "max_pool2d_take": "max_pool2d", "avg_pool2d": "avg_pool2d",
     "avg_pool2d_input_grad": "avg_pool2d", "adaptive_avg_pool2d": "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_input_grad": "adaptive_avg_pool2d", "adaptive_max_pool2d_input_grad": "max_pool2d",
     "standardize_grad": "batch_norm", "binary_cross_entropy_with_logits": "binary_cross_entropy_with_logits",
+    "cross_entropy": "cross_entropy", "cross_entropy_grad": "cross_entropy",
 }  # fmt: skip
 """Rows whose kernels take no objects, and the function of reference.py that they, or the gradients of it, are."""
 
@@ -61,6 +65,15 @@ def rate(x, dims):
     return 1 / each_root(variance(x, dims, 0, True) + 0.01)
 
 
+def largest_of_parts(x, output_size):
+    rows, columns = (adaptive_windows(size, n) for size, n in zip(x.shape[2:], output_size, strict=True))
+    y = np.empty((*x.shape[:2], *output_size), object)
+    for p, (top, bottom) in enumerate(rows):
+        for q, (left, right) in enumerate(columns):
+            y[..., p, q] = np.max(x[:, :, top:bottom, left:right], axis=(2, 3))
+    return y
+
+
 INSTEAD = {
     "cast": lambda x, dtype: x,
     "cat": lambda dim, *xs: np.concatenate(xs, dim),
@@ -71,9 +84,13 @@ INSTEAD = {
     "var": variance,
     "std": lambda *inputs: each_root(variance(*inputs)),
     "norm": norm,
+    "adaptive_max_pool2d": largest_of_parts,
     "cumsum": running(np.cumsum),
     "cumprod": running(np.cumprod),
     "logsumexp": lambda x, dims, keepdim: each_log(np.sum(each_exp(x), axis=dims, keepdims=keepdim)),
+    "linear_input_grad": lambda g, w: g @ w,
+    "linear_weight_grad": lambda g, x: g.T @ x,
+    "sum_by_channel": lambda x: np.sum(x, axis=(0, 2, 3)),
     # What these are told of x they take to be functions of x.
     "standardize": lambda x, _mean, _rate, dims: (x - mean(x, dims, True)) * rate(x, dims),
     "deviation_reciprocal": lambda x, _mean, _rate, dims: rate(x, dims),

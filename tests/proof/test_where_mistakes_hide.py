@@ -10,7 +10,7 @@ import pytest
 import scalargrad as sg
 from scalargrad import Value
 from scalargrad.autograd import gradcheck, gradgradcheck
-from scalargrad.rules import TABLE
+from scalargrad.operation import TABLE
 
 RNG = np.random.default_rng(3)
 GEOMETRY = (2, 1), (0, 1), (1, 2)  # stride, padding, dilation
@@ -35,6 +35,7 @@ ROWS = {
     "conv2d": lambda: (real(*IMAGES), real(6, 2, 3, 2), real(6), *GEOMETRY, 2),
     "conv2d_input_grad": lambda: (real(*OUTPUTS), real(6, 2, 3, 2), IMAGES, *GEOMETRY, 2),
     "conv2d_weight_grad": lambda: (real(*OUTPUTS), real(*IMAGES), (6, 2, 3, 2), *GEOMETRY, 2),
+    "conv_transpose2d": lambda: (real(*OUTPUTS), real(6, 2, 3, 2), real(4), IMAGES, *GEOMETRY, 2),
     "max_pool2d": lambda: (apart(*IMAGES), (2, 3), *GEOMETRY, False),
     "max_pool2d_input_grad": lambda: (real(*POOLED), offsets(), IMAGES, (2, 3), *GEOMETRY),
     "max_pool2d_take": lambda: (real(*IMAGES), offsets(), (2, 3), *GEOMETRY),
