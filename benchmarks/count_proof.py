@@ -1,6 +1,6 @@
 """How much is proved: counts of Ops, tests, draws, kernels × implementations × threads, and mutants.
 
-    python benchmarks/count_proof.py
+    SCALARGRAD_CORE=python python benchmarks/count_proof.py
 
 It collects the tests without running them, and hunts the mutants (benchmarks/mutants.py), which takes some ten seconds.
 How to read what it prints is in docs/proof.md.
@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parent))
 from mutants import EQUIVALENT, TESTS, hunt
 
 from scalargrad import kernels
-from scalargrad.rules import TABLE
+from scalargrad.operation import TABLE
 
 NOT_A_KERNEL = {"available", "conv_output_size", "cpu_features", "get_num_threads", "isa", "load", "pool_output_size",
                 "set_num_threads", "show_config", "why"}  # fmt: skip

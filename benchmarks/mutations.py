@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scalargrad import graph, kernels, nodes
+from scalargrad.operation import TABLE, OfNumbers, Op, Plans
 from scalargrad.ops.shape import shaping
-from scalargrad.rules import TABLE, Op
 
 tensor = importlib.import_module("scalargrad.tensor")  # the module: scalargrad.tensor is the function
 
@@ -36,16 +36,12 @@ def derivatives_replaced(op: Op, derivatives: tuple[Any, ...]) -> Callable[[], A
 
     @contextlib.contextmanager
     def switch() -> Iterator[None]:
-        right, plans = op.derivatives, op.plans
-        numbers = op.__dict__.pop("of_numbers", None)
-        op.derivatives, op.plans = derivatives, {}
+        before = op.derivatives, op.plans, op.of_numbers
+        op.derivatives, op.plans, op.of_numbers = derivatives, Plans(op), OfNumbers(op)
         try:
             yield
         finally:
-            op.derivatives, op.plans = right, plans
-            op.__dict__.pop("of_numbers", None)
-            if numbers is not None:
-                op.__dict__["of_numbers"] = numbers
+            op.derivatives, op.plans, op.of_numbers = before
 
     return switch
 
