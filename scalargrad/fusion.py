@@ -8,7 +8,9 @@ These are the array functions of their rows. What they give may be `Pending`, an
 
 On the way back the pooling's gradient waits for relu's derivative, and that for the convolution's. The folded pooling
 knows where relu let nothing through, so relu's derivative costs nothing, and the convolution's take the pooling's small
-gradient as it is. All bits are those of the separate operations, but for the order of the sums in weight gradients.
+gradient as it is. Bits are those of the separate operations but for the order of the sums in the gradients of weights
+and bias, and for three corners: −0 comes out as +0, infinities in rows and columns that no window covers do not reach
+the weights' gradient, and a kernel may leave out products of infinite weights with the padding's zeros.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ Pair = tuple[int, int]
 
 CONV_WAITS = 1 << 19
 """A convolution's result of so many bytes waits. Below, it stays in the cache, and running as one gains nothing."""
-LARGEST = 1 << 30
-"""What is larger is computed at once: for lack of memory it should fail where it stands."""
 RELU_WAITS = 1 << 17
 """The same for relu. To wait costs some 2 us: from half of this on, LeNet's step at batch 4 took 145 us for 130."""
+LARGEST = 1 << 30
+"""A convolution's result of more bytes is computed at once: for lack of memory it should fail where it stands."""
 
 
 def conv2d(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:

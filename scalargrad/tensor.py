@@ -13,7 +13,7 @@ from weakref import ref
 
 import numpy as np
 
-from scalargrad import dtypes
+from scalargrad import dtypes, kernels
 from scalargrad.dtypes import float32, float64, promoted
 from scalargrad.grad_mode import _Scope, mode
 from scalargrad.graph import Outputs, sweep, tick
@@ -173,7 +173,7 @@ class Tensor(InGraph):
             if ours and are_zeros(before._array) and before._array.shape == grad.shape:
                 before._array = grad
             else:
-                np.add(before.array, grad, out=before.array)
+                kernels.accumulate(before.array, grad)
             before.stamp()
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
