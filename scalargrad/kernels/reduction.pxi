@@ -86,7 +86,7 @@ cdef inline real sum_row(const real* x, Py_ssize_t n) noexcept nogil:
     y = sum_vectors(x, n_vectors)
     if rest > 0:
         y = y + VLOADN(x + n - rest, rest)
-    return across(SUM, y)
+    return across(SUM, y) + 0  # of nothing but −0 it is 0, as where a short row is filled up with zeros
 
 
 cdef inline vec extreme(int op, vec a, vec b) noexcept nogil:
