@@ -36,12 +36,12 @@ def derivatives_replaced(op: Op, derivatives: tuple[Any, ...]) -> Callable[[], A
 
     @contextlib.contextmanager
     def switch() -> Iterator[None]:
-        before = op.derivatives, op.plans, op.of_numbers
-        op.derivatives, op.plans, op.of_numbers = derivatives, Plans(op), OfNumbers(op)
+        before = op.derivatives, op.gradients, op.plans, op.of_numbers
+        op.derivatives, op.gradients, op.plans, op.of_numbers = derivatives, None, Plans(op), OfNumbers(op)
         try:
             yield
         finally:
-            op.derivatives, op.plans, op.of_numbers = before
+            op.derivatives, op.gradients, op.plans, op.of_numbers = before
 
     return switch
 
@@ -262,8 +262,8 @@ def of_shared_code() -> Iterator[Mutant]:
 
     text = inspect.getsource(graph.sweep)
     for what, old, new in (
-        ("the second contribution replaces the first", "grads[parent] = grads[parent] + g", "grads[parent] = g"),
-        ("the third contribution is lost", "grads[parent] = plus(grads[parent], g)", "pass"),
+        ("the second contribution replaces the first", "grads[parent] = total + g", "grads[parent] = g"),
+        ("the third contribution is lost", "grads[parent] = plus(total, g)", "pass"),
         ("sums in place from the first on", "grads[parent] = g\n", "grads[parent] = g; sums.add(parent)\n"),
         ("old nodes before young ones", "for node in order:", "for node in order[::-1]:"),
     ):

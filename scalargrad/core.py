@@ -25,6 +25,7 @@ MODULES = (
     "methods.shapes",
     "nn.functional",
     "nn.module",
+    "nn.parameter",
     "nodes",
     "operation",
     "ops.arguments",

@@ -1,6 +1,7 @@
 """A convolution, its relu and its max-pooling, each written on its own, computed as one.
 
-These are the array functions of their rows. What they give may be `Pending`, and what they are given may be, too:
+These are the array functions of their rows, and their gradients on arrays. What they give may be `Pending`, and what
+they are given may be, too:
 
     conv2d(x, w, b)   waits if its result is large
     relu(c)           waits if its result is large; with a convolution that waits, it becomes a part of it
@@ -15,6 +16,7 @@ the weights' gradient, and a kernel may leave out products of infinite weights w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -118,14 +120,20 @@ def _folded(source: Any, pooling: list[Any]) -> tuple[Any, Any]:
     return kernels.relu_max_pool2d(elements(source), *pooling)
 
 
-def max_pool2d_input_grad(
-    d: Any, winners: Any, shape: tuple[int, ...], kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
-) -> Any:
+def max_pool2d_gradients(
+    d: Any, offsets: Any, x_shape: tuple[int, ...], kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> Sequence[Any]:
     """The pooling's gradient; of a folded pooling it waits for what relu makes of it."""
     d = elements(d)
-    if type(winners) is not Folded:
-        return kernels.max_pool2d_input_grad(d, winners, shape, kernel_size, stride, padding, dilation)
-    return Pending(_before_relu, (d, winners, shape, kernel_size, stride, padding, dilation), shape, d.dtype)
+    geometry = (x_shape, kernel_size, stride, padding, dilation)
+    if type(offsets) is not Folded:
+        return (kernels.max_pool2d_input_grad(d, offsets, *geometry),)
+    return (Pending(_before_relu, (d, offsets, *geometry), x_shape, d.dtype),)
+
+
+def max_pool2d_input_grad(d: Any, winners: Any, *geometry: Any) -> Any:
+    """The pooling's gradient, computed."""
+    return kernels.max_pool2d_input_grad(d, offsets_of(winners), *geometry)
 
 
 def _before_relu(d: Any, winners: Folded, *geometry: Any) -> Any:
@@ -140,57 +148,52 @@ def _through_relu(d: Any, winners: Folded, *geometry: Any) -> Any:
 
 def max_pool2d_take(x: Any, winners: Any, *geometry: Any) -> Any:
     """The entries that won."""
-    return kernels.max_pool2d_take(elements(x), offsets_of(winners), *geometry)
+    return kernels.max_pool2d_take(x, offsets_of(winners), *geometry)
 
 
-def relu_grad(g: Any, y: Any) -> Any:
+def relu_gradients(g: Any, y: Any) -> Sequence[Any]:
     """g where y is positive, else 0. A folded pooling's gradient has been there already, and waits on.
 
     Unless somebody has seen y, for then it may have been written to.
     """
     unseen = type(y) is Pending and y.is_waiting
     if unseen and type(g) is Pending and g.is_waiting and g.run is _before_relu:
-        return Pending(_through_relu, g.inputs, g.shape, g.dtype)
-    return kernels.relu_grad(elements(g), elements(y))
+        return (Pending(_through_relu, g.inputs, g.shape, g.dtype),)
+    return (kernels.relu_grad(elements(g), elements(y)),)
 
 
-def conv2d_input_grad(
-    d: Any, w: Any, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Any:
-    """The convolution's gradient for its input; from a folded pooling's, image by image."""
-    w = elements(w)
-    if _is_folded(d):
-        # Of the input only the shape counts here.
-        x = np.broadcast_to(w.dtype.type(0), shape)
-        return _of_block(d, x, w, (stride, padding, dilation, groups), True, False, False)[0]
-    return kernels.conv2d_input_grad(elements(d), w, shape, stride, padding, dilation, groups)
-
-
-def conv2d_weight_grad(
-    d: Any, x: Any, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Any:
-    """The convolution's gradient for its weights; from a folded pooling's, image by image."""
-    x = elements(x)
-    if _is_folded(d):
-        w = np.broadcast_to(x.dtype.type(0), shape)
-        _, grad, d.found = _of_block(d, x, w, (stride, padding, dilation, groups), False, True, True)
-        return grad
-    return kernels.conv2d_weight_grad(elements(d), x, shape, stride, padding, dilation, groups)
-
-
-def sum_by_channel(d: Any) -> Any:
-    """The convolution's gradient for its bias, which the weights' gradient of a folded pooling brings along."""
-    if type(d) is Pending and d.found is not None:
-        return d.found
-    return kernels.sum_by_channel(elements(d))
+def conv2d_gradients(
+    d: Any,
+    x: Any,
+    w: Any,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    wanted: int,
+) -> Sequence[Any]:
+    """The convolution's gradients for input, weight and bias; from a folded pooling's, image by image."""
+    for_x, for_w, for_b = wanted & 1 != 0, wanted & 2 != 0, wanted & 4 != 0
+    if (for_x or for_w) and _is_folded(d):
+        g, winners, _, *pooling = d.inputs
+        # Of what is not there, only the shape counts here.
+        x = elements(x) if for_w else np.broadcast_to(g.dtype.type(0), x_shape)
+        w = elements(w) if for_x else np.broadcast_to(g.dtype.type(0), w_shape)
+        geometry: list[Any] = [stride, padding, dilation, groups, *pooling, False, for_x, for_w, for_b]
+        grads = kernels.conv2d_relu_max_pool2d_grads(g, winners.codes, x, w, *geometry)
+        return [grad for grad in grads if grad is not None]
+    d = elements(d)
+    found = []
+    if for_x:
+        found.append(kernels.conv2d_input_grad(d, elements(w), x_shape, stride, padding, dilation, groups))
+    if for_w:
+        found.append(kernels.conv2d_weight_grad(d, elements(x), w_shape, stride, padding, dilation, groups))
+    if for_b:
+        found.append(kernels.sum_by_channel(d))
+    return found
 
 
 def _is_folded(d: Any) -> bool:
     return type(d) is Pending and d.is_waiting and d.run is _through_relu
-
-
-def _of_block(d: Pending, x: Any, w: Any, convolution: tuple[Any, ...], *wanted: bool) -> tuple[Any, Any, Any]:
-    """The gradients of convolution, relu and pooling together: for the input, the weights and the bias."""
-    g, winners, _, *pooling = d.inputs
-    geometry: list[Any] = [*convolution, *pooling, False, *wanted]
-    return kernels.conv2d_relu_max_pool2d_grads(g, winners.codes, x, w, *geometry)

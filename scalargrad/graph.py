@@ -7,7 +7,7 @@ old meets every node after all of its uses, when its gradient is complete: no re
 Nothing here knows whether a gradient is a number, an array, or something that records itself.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import count
 from operator import attrgetter, iadd
 from typing import Any
@@ -25,13 +25,12 @@ class Node:
 
     seq: int
     parents: Sequence["Node"] = ()
-    hooks: Any = None
 
     def receive(self, grad: Any) -> Any:
-        """The gradient as the hooks leave it. Called where `hooks` is set."""
-        raise NotImplementedError
+        """The gradient of the result, complete, as the node takes it: a hook's place."""
+        return grad
 
-    def pull(self, grad: Any, retain: bool) -> Iterable[Any]:
+    def pull(self, grad: Any, retain: bool) -> Sequence[Any]:
         """One gradient (or None) for each parent, from the gradient of the result."""
         raise NotImplementedError
 
@@ -53,16 +52,20 @@ def operations(root: Node) -> list[Node]:
     found: list[Node] = []
     seen = {root}
     todo = [root]
+    last_seq, in_order = root.seq + 1, True
     while todo:
         node = todo.pop()
         parents = node.parents
         if parents:
+            in_order = in_order and node.seq < last_seq
+            last_seq = node.seq
             found.append(node)
             for parent in parents:
                 if parent not in seen:
                     seen.add(parent)
                     todo.append(parent)
-    found.sort(key=_age, reverse=True)
+    if not in_order:
+        found.sort(key=_age, reverse=True)
     return found
 
 
@@ -95,24 +98,28 @@ def sweep(
     grads = {root: seed}
     sums: set[Node] = set()  # what was added up here, and so may be added to in place
     for node in order:
-        if node not in grads:  # every path to it was cut
+        grad = grads.get(node) if keep else grads.pop(node, None)
+        if grad is None:  # every path to it was cut
             continue
-        grad = grads[node] if keep else grads.pop(node)
-        if node.hooks:
-            grad = node.receive(grad)
+        grad = node.receive(grad)
         if leading is not None:
             if node in targets:  # type: ignore[operator]
                 grads[node] = grad
             if node not in leading:
                 continue
-        for parent, g in zip(node.parents, node.pull(grad, retain), strict=True):
+        parents, pulled = node.parents, node.pull(grad, retain)
+        if len(parents) != len(pulled):
+            raise ValueError(f"{node!r} gave {len(pulled)} gradients for {len(parents)} parents")
+        for i in range(len(parents)):
+            parent, g = parents[i], pulled[i]
             if g is None:
                 continue
-            if parent not in grads:
+            total = grads.get(parent)
+            if total is None:
                 grads[parent] = g
             elif parent in sums:
-                grads[parent] = plus(grads[parent], g)
+                grads[parent] = plus(total, g)
             else:  # the first contribution may be someone else's object, too
-                grads[parent] = grads[parent] + g
+                grads[parent] = total + g
                 sums.add(parent)
     return grads

@@ -1,12 +1,11 @@
 cimport cython
 
 from scalargrad.graph cimport Node
-from scalargrad.operation cimport Op, Plan, Recordable
+from scalargrad.operation cimport OfArrays, Op, Plan, Recordable
 from scalargrad.pending cimport elements
 
 
-cdef class Saved(Recordable):
-    cpdef object record(self, Op op, tuple inputs)
+cdef class Saved(OfArrays):
     cpdef object saved_by(self, TensorNode node, bint recording)
 
 
@@ -16,6 +15,8 @@ cdef class TensorNode(Node):
     cdef public dict hooks
     cdef public object shape
 
+    cpdef object receive(self, grad)
+
 
 cdef class Backward(TensorNode):
     cdef public Op op
@@ -23,7 +24,7 @@ cdef class Backward(TensorNode):
     cdef public list parents
     cdef public list saved
 
-    @cython.locals(held=Saved, values=list)
+    @cython.locals(held=Saved, recording=bint, takes_pending=bint, arguments=list, i=Py_ssize_t)
     cpdef object pull(self, grad, bint retain)
 
 
@@ -38,4 +39,4 @@ cdef class Output(TensorNode):
 
 
 @cython.locals(node=Backward)
-cpdef Backward recorded(Op op, Plan plan, list parents, list saved, y)
+cpdef Backward recorded(Op op, Plan plan, list parents, list saved, shape, dtype)

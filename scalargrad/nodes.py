@@ -13,7 +13,7 @@ from weakref import ref
 import numpy as np
 
 from scalargrad.graph import Node, tick
-from scalargrad.operation import Op, Plan, Recordable
+from scalargrad.operation import OfArrays, Op, Plan, Recordable
 from scalargrad.ops.shape import shaping
 from scalargrad.pending import elements
 
@@ -29,13 +29,10 @@ STALE = (
 )
 
 
-class Saved(Recordable):
+class Saved(OfArrays):
     """What a node saved and asks back for: a tensor, or a result by its array."""
 
     __slots__ = ()
-
-    def record(self, op: Op, inputs: tuple[Any, ...]) -> Any:
-        raise NotImplementedError
 
     def saved_by(self, node: TensorNode, recording: bool) -> Any:
         """An array, or a Tensor while a derivative is recorded. Raises RuntimeError if it was written to since."""
@@ -75,9 +72,10 @@ class TensorNode(Node):
         return ()
 
     def receive(self, grad: Any) -> Any:
-        grad = elements(grad)
-        for hook in list(self.hooks.values()) if self.hooks else ():
-            grad = hook(grad)
+        if self.hooks:
+            grad = elements(grad)
+            for hook in list(self.hooks.values()):
+                grad = hook(grad)
         return grad
 
     def add_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
@@ -109,22 +107,21 @@ class Backward(TensorNode):
         if self.saved is None:
             raise RuntimeError(SECOND_PASS)
         recording = isinstance(grad, Recordable)
-        takes_pending = self.op.takes_pending
-        if not takes_pending:
-            grad = elements(grad)
-        saved: list[Any] = []
-        for x in self.saved:
+        # Only `gradients` knows what to do with what is pending, and it is not for what records.
+        takes_pending = self.op.takes_pending and not recording
+        arguments = [grad, *self.saved]
+        for i in range(1, len(arguments)):
+            x = arguments[i]
             if isinstance(x, Saved):
                 held = x
-                x = held.saved_by(self, recording)
-                if not takes_pending:
-                    x = elements(x)
-            saved.append(x)
+                arguments[i] = held.saved_by(self, recording)
+        if not takes_pending:
+            arguments = [elements(x) for x in arguments]
         if self.plan.holds_tensors and not retain:
             self.saved = None
-        grads = self.plan.pull(grad, *saved)
+        grads = (self.plan.pull if recording else self.plan.pull_arrays)(*arguments)
         if not self.op.fits:
-            return grads
+            return grads  # type: ignore[no-any-return]
         return [fit(g, parent.shape, parent.dtype) for g, parent in zip(grads, self.parents, strict=True)]
 
     @property
@@ -138,11 +135,13 @@ class Backward(TensorNode):
         return f"{self.op.name.title().replace('_', '')}Backward"
 
 
-def recorded(op: Op, plan: Plan, parents: list[TensorNode], saved: list[Any], y: Any) -> Backward:
-    """The node of an operation whose result is the array y."""
+def recorded(
+    op: Op, plan: Plan, parents: list[TensorNode], saved: list[Any], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Backward:
+    """The node of an operation whose result is of this shape and dtype."""
     node = Backward.__new__(Backward)
     node.op, node.plan, node.parents, node.saved = op, plan, parents, saved
-    node.shape, node.dtype, node.hooks, node.seq = y.shape, y.dtype, None, tick()
+    node.shape, node.dtype, node.hooks, node.seq = shape, dtype, None, tick()
     return node
 
 

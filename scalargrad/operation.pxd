@@ -1,11 +1,19 @@
+cimport cython
+
+
 cdef class Recordable:
     pass  # no C methods, so that Value, which is a Node too, can derive from both
+
+
+cdef class OfArrays(Recordable):
+    cpdef object record(self, Op op, tuple inputs)
 
 
 cdef class Plan:
     cdef public tuple which
     cdef public tuple save
     cdef public object pull
+    cdef public object pull_arrays
     cdef public bint holds_tensors
 
 
@@ -15,6 +23,7 @@ cdef class Op:
     cdef public tuple inputs
     cdef public tuple results
     cdef public tuple derivatives
+    cdef public object gradients
     cdef public object variadic
     cdef public object promote
     cdef public object domain
@@ -30,3 +39,6 @@ cdef class Op:
     cdef public object name
     cdef public object key
     cdef public object doc
+
+    @cython.locals(array=OfArrays)
+    cpdef object of(self, tuple inputs)

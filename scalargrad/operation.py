@@ -33,24 +33,36 @@ class Recordable:
         raise NotImplementedError
 
 
+class OfArrays(Recordable):
+    """A Recordable that stands for an array. Compiled, its `record` is called directly, not looked up by name."""
+
+    __slots__ = ()
+
+    def record(self, op: "Op", inputs: tuple[Any, ...]) -> Any:
+        raise NotImplementedError
+
+
 class Plan:
     """An Op together with the inputs that want a gradient."""
 
-    __slots__ = ("holds_tensors", "pull", "save", "which")
+    __slots__ = ("holds_tensors", "pull", "pull_arrays", "save", "which")
 
     which: tuple[int, ...]  # the positions of those inputs
     save: tuple[tuple[str, int], ...]  # what their derivatives name: "input", "result", "shape", "shapes", and which
-    pull: Callable[..., tuple[Any, ...]]  # (g, *saved) -> one gradient for each of them
+    pull: Callable[..., Sequence[Any]]  # (g, *saved) -> one gradient for each of them
+    pull_arrays: Callable[..., Sequence[Any]]  # the same where nothing is recorded
     holds_tensors: bool  # whether something is saved whose memory a backward pass should set free
 
     def __init__(
         self,
         which: tuple[int, ...],
         save: tuple[tuple[str, int], ...],
-        pull: Callable[..., tuple[Any, ...]],
+        pull: Callable[..., Sequence[Any]],
+        pull_arrays: Callable[..., Sequence[Any]],
         holds_tensors: bool,
     ) -> None:
-        self.which, self.save, self.pull, self.holds_tensors = which, save, pull, holds_tensors
+        self.which, self.save, self.holds_tensors = which, save, holds_tensors
+        self.pull, self.pull_arrays = pull, pull_arrays
 
 
 class Op:
@@ -64,8 +76,11 @@ class Op:
     floats, None leaves them alone. `domain` holds the open interval of each restricted input, `kinks` where the
     derivative jumps: there, differences cannot confirm it. `view` marks results that may share the input's memory.
     `fits` has gradients brought to their inputs' shape and dtype, so that no derivative need undo broadcasting or
-    promotion; an Op that promotes always has it. `takes_pending` says that the array function, and the derivatives,
-    know what to do with arrays that are not computed yet (pending.py): all others get theirs computed.
+    promotion; an Op that promotes always has it. `gradients` computes on arrays what the derivatives define, all at
+    once: it is given g, those of the names that the derivatives ask for (None for a name that only an unwanted one
+    asks for), and as `wanted` the mask of the inputs whose gradients it is to give, in order. `takes_pending` says that
+    the array function and `gradients` know what to do with arrays that are not computed yet (pending.py): all others
+    get theirs computed.
     """
 
     __slots__ = (
@@ -75,6 +90,7 @@ class Op:
         "doc",
         "domain",
         "fits",
+        "gradients",
         "inputs",
         "is_single",
         "key",
@@ -96,6 +112,7 @@ class Op:
     inputs: tuple[str, ...]
     results: tuple[str, ...]
     derivatives: tuple[Callable[..., Any] | None, ...]
+    gradients: Callable[..., Sequence[Any]] | None
     variadic: int | None
     plans: "Plans"
     of_numbers: "OfNumbers"
@@ -106,6 +123,7 @@ class Op:
         array: Callable[..., Any],
         inputs: str,
         *derivatives: Callable[..., Any] | None,
+        gradients: Callable[..., Sequence[Any]] | None = None,
         results: str = "y",
         name: str | None = None,
         promote: str | None = None,
@@ -116,7 +134,7 @@ class Op:
         takes_pending: bool = False,
         doc: str = "",
     ) -> None:
-        self.number, self.derivatives = number, derivatives
+        self.number, self.derivatives, self.gradients = number, derivatives, gradients
         self.array = xp.quiet(array) if isinstance(array, np.ufunc) else array
         self.inputs, self.results = tuple(inputs.replace("*", "").split()), tuple(results.split())
         self.variadic = len(self.inputs) - 1 if "*" in inputs else None
@@ -139,7 +157,14 @@ class Op:
 
     def __call__(self, *inputs: Any) -> Any:
         """On anything recordable, record; on plain numbers or arrays, compute."""
+        return self.of(inputs)
+
+    def of(self, inputs: tuple[Any, ...]) -> Any:
+        """The operation of these inputs."""
         for x in inputs:
+            if isinstance(x, OfArrays):
+                array = x
+                return array.record(self, inputs)
             if isinstance(x, Recordable):
                 return x.record(self, inputs)
         if self.number is not None and type(inputs[0]) in NUMBERS and type(inputs[-1]) in NUMBERS:
@@ -177,6 +202,20 @@ class Op:
         )
         return function
 
+    def at_once(self, which: Sequence[int], arguments: Sequence[str]) -> Callable[..., Sequence[Any]] | None:
+        """`gradients` as a function of (g, *arguments), None if there is none."""
+        if self.gradients is None:
+            return None
+        names = list(signature(self.gradients).parameters)[1:]
+        if names == list(arguments):
+            return self.gradients
+        given = {name: name if name in arguments else "None" for name in names} | {"wanted": str(mask_of(which))}
+        function: Callable[..., Sequence[Any]] = eval(
+            f"lambda {', '.join(['g', *arguments])}: gradients({', '.join(['g', *[given[n] for n in names]])})",
+            {"gradients": self.gradients},
+        )
+        return function
+
 
 class Plans(dict[int, Plan]):
     """The Plans of an Op, each made when it is first asked for, by the mask of the inputs that want a gradient."""
@@ -191,7 +230,8 @@ class Plans(dict[int, Plan]):
         names = tuple(dict.fromkeys([n for i in which for n in op.named_by(i) if n != "i"]))
         save = tuple(map(self._found, names))
         tensors = [kind == "result" or (kind == "input" and i in op.positions) for kind, i in save]
-        plan = self[mask] = Plan(which, save, op.combined(which, names), True in tensors)
+        pull = op.combined(which, names)
+        plan = self[mask] = Plan(which, save, pull, op.at_once(which, names) or pull, True in tensors)
         return plan
 
     def _found(self, name: str) -> tuple[str, int]:

@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class Pending:
     cdef object __weakref__
     cdef public object run
@@ -5,11 +8,19 @@ cdef class Pending:
     cdef public object shape
     cdef public object dtype
     cdef public object _array
-    cdef public object found
     cdef public object lock
+
+
+cdef object ndarray
+cdef object _zeros
 
 
 cpdef elements(x)
 cpdef bint is_alone(holder)
+cpdef Py_ssize_t _references(holder)
+
+@cython.locals(zeros=Pending)
 cpdef Pending zeros_like(array)
+
+@cython.locals(pending=Pending)
 cpdef bint are_zeros(x)

@@ -72,16 +72,12 @@ class ops:
         fusion.relu,
         "a",
         lambda g, y: ops.relu_grad(g, y),
+        gradients=fusion.relu_gradients,
         kinks=lambda a: a,
         takes_pending=True,
     )
     relu_grad = Op(
-        xp.relu_grad,
-        fusion.relu_grad,
-        "g_y y",
-        lambda g, y: ops.relu_grad(g, y),
-        name="threshold_backward",
-        takes_pending=True,
+        xp.relu_grad, kernels.relu_grad, "g_y y", lambda g, y: ops.relu_grad(g, y), name="threshold_backward"
     )
     abs = Op(abs, kernels.absolute, "a", lambda g, a: g * ops.sign(a), kinks=lambda a: a)
     sign = Op(xp.sign, xp.sign_array, "a", lambda g: ops.select(False, g), kinks=lambda a: a)

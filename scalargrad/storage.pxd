@@ -2,7 +2,7 @@ cimport cython
 
 
 cdef class Storage:
-    cdef public object written
+    cdef public long long written
     cdef public list _views
     cdef public Py_ssize_t _capacity
 

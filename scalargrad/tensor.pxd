@@ -3,9 +3,9 @@ cimport cython
 from scalargrad.graph cimport Node, sweep
 from scalargrad.dtypes cimport promoted
 from scalargrad.methods.graph cimport InGraph
-from scalargrad.nodes cimport Saved, TensorNode, recorded
+from scalargrad.nodes cimport AccumulateGrad, Saved, TensorNode, recorded
 from scalargrad.operation cimport Op, Plan
-from scalargrad.pending cimport Pending, are_zeros, elements
+from scalargrad.pending cimport Pending, are_zeros
 from scalargrad.storage cimport Storage, fresh_storage
 
 
@@ -29,7 +29,12 @@ cdef class Tensor(InGraph):
 
     cpdef object record(self, Op op, tuple inputs)
     cpdef object saved_by(self, TensorNode node, bint recording)
+    cdef object elements(self)
     cpdef Storage own_storage(self)
+    cpdef object stamp(self, long long now=*)
+
+    @cython.locals(before=Tensor, ours=bint)
+    cpdef object accumulate(self, grad, bint unshared, long long now=*)
 
 
 @cython.locals(t=Tensor)
@@ -40,12 +45,27 @@ cpdef Tensor wrap(array, TensorNode edge=*)
 cpdef Result result(Tensor out)
 
 
-@cython.locals(arrays=list, out=Tensor, t=Tensor)
-cpdef object apply(Op op, object inputs)
+@cython.locals(arrays=list, out=Tensor, t=Tensor, i=Py_ssize_t)
+cpdef object apply(Op op, tuple inputs)
 
 
-@cython.locals(edges=list, mask=long, i=Py_ssize_t, k=Py_ssize_t, t=Tensor, plan=Plan, saved=list, kind=str)
-cdef object _remember(Op op, object inputs, list arrays, object results, Tensor out)
+@cython.locals(
+    edges=list, mask=long, i=Py_ssize_t, j=Py_ssize_t, k=Py_ssize_t, t=Tensor, plan=Plan, saved=list, kind=str
+)
+cdef object _remember(Op op, tuple inputs, list arrays, object results, Tensor out, object dtype)
+
+
+@cython.locals(node=TensorNode, leaf=Tensor, taken=set, now="long long")
+cpdef object backpropagate(
+    object outputs, object seeds, object retain_graph=*, bint create_graph=*, object inputs=*
+)
+
+
+@cython.locals(starts=list, grads=dict, i=Py_ssize_t)
+cpdef tuple gradients(object outputs, object seeds, object retain_graph, bint create_graph, object targets)
+
+
+cdef object _start(Py_ssize_t i, Tensor y, object seed, bint recording)
 
 
 cdef object _shape(x)

@@ -8,6 +8,7 @@ derivatives named, and the edges to the nodes of the inputs. `backward` sends gr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 from weakref import ref
 
@@ -16,12 +17,12 @@ import numpy as np
 from scalargrad import dtypes, kernels
 from scalargrad.dtypes import float32, float64, promoted
 from scalargrad.grad_mode import _Scope, mode
-from scalargrad.graph import Outputs, sweep, tick
+from scalargrad.graph import Node, Outputs, sweep, tick
 from scalargrad.methods.graph import InGraph
 from scalargrad.nodes import STALE, RemovableHandle, Saved, TensorNode, recorded
 from scalargrad.operation import Op, check_broadcast, mask_of
 from scalargrad.ops.shape import Size, shaping
-from scalargrad.pending import Pending, are_zeros, elements, settle, wait, waiting
+from scalargrad.pending import Pending, are_zeros, settle, wait, waiting
 from scalargrad.printing import tensor_repr
 from scalargrad.storage import Storage, fresh_storage
 
@@ -68,6 +69,10 @@ class Tensor(InGraph):
     @property
     def array(self) -> np.ndarray[Any, Any]:
         """The elements, as a NumPy array of this very memory. Writes to it are not noticed by the graph."""
+        return self.elements()
+
+    def elements(self) -> np.ndarray[Any, Any]:
+        """`array`, for the core: a method of a compiled class is called directly, a property is looked up."""
         array = self._array
         if type(array) is Pending:
             self._array = array = array.array
@@ -93,9 +98,9 @@ class Tensor(InGraph):
             self.storage = fresh_storage()
         return self.storage
 
-    def stamp(self) -> None:
-        """Note that this tensor's memory has been written to."""
-        self.own_storage().written = tick()
+    def stamp(self, now: int = 0) -> None:
+        """Note that this tensor's memory has been written to, now or just `now`."""
+        self.own_storage().written = now or tick()
 
     def alias(self, edge: TensorNode | None = None, *, copy: bool = False) -> Tensor:
         """Another tensor of this memory, or of a copy, unknown to this one, with an edge of its own."""
@@ -158,23 +163,31 @@ class Tensor(InGraph):
         `create_graph`); with `create_graph` the gradients can be differentiated again.
         Raises RuntimeError without a graph, and for a second pass through a graph that was forgotten.
         """
-        backward([self], [gradient], retain_graph, create_graph, inputs)
+        backpropagate([self], [gradient], retain_graph, create_graph, inputs)
 
-    def accumulate(self, grad: Any, ours: bool) -> None:
-        """Add `grad` to `.grad`. The first one is kept rather than copied if it is `ours` to keep."""
+    def accumulate(self, grad: Any, unshared: bool, now: int = 0) -> None:
+        """Add `grad` to `.grad`. The first one is kept rather than copied if it can be, and nobody else has it."""
         before = self._grad
         if isinstance(grad, Tensor):
             self._grad = grad if before is None else before + grad
-        elif before is None:
-            self._grad = wrap(grad if ours else np.array(grad, self.array.dtype, order="C"))
+            return
+        ours = (
+            unshared
+            and type(grad) is ndarray
+            and grad.base is None
+            and grad.dtype is self._array.dtype
+            and grad.flags.c_contiguous
+        )
+        if before is None:
+            self._grad = wrap(grad if ours else np.array(grad, self._array.dtype, order="C"))
         elif before.edge is not None:
             self._grad = before + wrap(np.asarray(grad))
         else:
             if ours and are_zeros(before._array) and before._array.shape == grad.shape:
                 before._array = grad
             else:
-                kernels.accumulate(before.array, grad)
-            before.stamp()
+                kernels.accumulate(before.elements(), grad)
+            before.stamp(now)
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
         """Call `hook` with the gradient of this tensor, each time it is computed; a Tensor it returns replaces it.
@@ -273,21 +286,17 @@ def result(out: Tensor) -> Result:
     return r
 
 
-def apply(op: Op, inputs: Sequence[Any]) -> Any:
+def apply(op: Op, inputs: tuple[Any, ...]) -> Any:
     """Compute; and if recording is on and some input wants a gradient, remember.
 
     An Op with several results gives the first as a Tensor and the others as arrays.
     """
-    arrays: list[Any] = []
-    for x in inputs:
+    arrays = list(inputs)
+    for i in range(len(arrays)):
+        x = arrays[i]
         if isinstance(x, Tensor):
             t = x
-            if type(t._array) is Pending and not op.takes_pending:
-                arrays.append(t.array)
-            else:
-                arrays.append(t._array)
-        else:
-            arrays.append(x)
+            arrays[i] = t.elements() if type(t._array) is Pending and not op.takes_pending else t._array
     if op.promote is not None:
         arrays = promoted(arrays, op.promote == "float")
     try:
@@ -305,11 +314,13 @@ def apply(op: Op, inputs: Sequence[Any]) -> Any:
     if mode.enabled:
         dtype = y.dtype
         if dtype is float32 or dtype is float64 or dtype.kind == "f":
-            _remember(op, inputs, arrays, results, out)
+            _remember(op, inputs, arrays, results, out, dtype)
     return out if op.is_single else (out, *results[1:])
 
 
-def _remember(op: Op, inputs: Sequence[Any], arrays: list[Any], results: Any, out: Tensor) -> None:
+def _remember(
+    op: Op, inputs: tuple[Any, ...], arrays: list[Any], results: Any, out: Tensor, dtype: np.dtype[Any]
+) -> None:
     """Give `out` its node, unless none of the inputs wants a gradient."""
     edges: list[TensorNode] = []
     mask = 0
@@ -330,17 +341,18 @@ def _remember(op: Op, inputs: Sequence[Any], arrays: list[Any], results: Any, ou
             return
         edges = [inputs[i].edge for i in wanting]
         plan = op.plans[mask_of(wanting)]
-    saved: list[Any] = []
-    for kind, k in plan.save:
+    saved: list[Any] = list(plan.save)
+    for j in range(len(saved)):
+        kind, k = saved[j]
         if kind == "input":
-            saved.append(inputs[k])
+            saved[j] = inputs[k]
         elif kind == "shape":
-            saved.append(_shape(arrays[k]))
+            saved[j] = _shape(arrays[k])
         elif kind == "shapes":
-            saved.append(tuple([_shape(x) for x in arrays[k:]]))
+            saved[j] = tuple([_shape(x) for x in arrays[k:]])
         else:
-            saved.append(results[k] if k else result(out))
-    out.edge = recorded(op, plan, edges, saved, out._array)
+            saved[j] = results[k] if k else result(out)
+    out.edge = recorded(op, plan, edges, saved, out._array.shape, dtype)
 
 
 def _shape(x: Any) -> Any:
@@ -359,7 +371,7 @@ def _share(out: Tensor, x: Tensor) -> None:
             out.storage.add_view(out)
 
 
-def backward(
+def backpropagate(
     outputs: Sequence[Tensor],
     seeds: Sequence[Any],
     retain_graph: bool | None = None,
@@ -373,14 +385,15 @@ def backward(
         if not targets:
             raise RuntimeError("backward(): inputs argument cannot be empty")
     grads, starts = gradients(outputs, seeds, retain_graph, create_graph, targets)
-    taken = {id(seed) for seed in starts}
+    taken, now = set(map(id, starts)), tick()
     for node, grad in grads.items():
         leaf = targets.get(node) if targets is not None else node.variable
         if leaf is None:
             continue
-        g = node.receive(grad) if node.hooks and leaf.is_leaf else grad
-        ours = type(g) is ndarray and g.base is None and g.dtype == leaf._array.dtype and g.flags.c_contiguous
-        leaf.accumulate(g, ours and not node.hooks and id(g) not in taken)
+        g = grad
+        if node.hooks and leaf.is_leaf:
+            g, now = node.receive(grad), tick()  # a hook may have recorded something
+        leaf.accumulate(g, not node.hooks and id(g) not in taken, now)
         taken.add(id(g))
 
 
@@ -388,47 +401,48 @@ def gradients(
     outputs: Sequence[Tensor], seeds: Sequence[Any], retain_graph: bool | None, create_graph: bool, targets: Any
 ) -> tuple[dict[Any, Any], list[Any]]:
     """The gradients of `outputs` by node, for the leaves or the `targets`, and the seeds they started from."""
-    starts: list[Any] = [_start(i, y, seed) for i, (y, seed) in enumerate(zip(outputs, seeds, strict=True))]
-    if not create_graph:
-        # What somebody holds could be written to by a hook, or by a Function's backward, on the way.
-        given = [seed is not None for seed in seeds]
-        starts = [s.array.copy() if mine else s.array for s, mine in zip(starts, given, strict=True)]
-    if len(outputs) == 1:
-        root, start = outputs[0].edge, starts[0]
-    else:
-        root, start = Outputs([y.edge for y in outputs], starts), None  # type: ignore[misc, assignment]
+    if len(outputs) != len(seeds):
+        raise ValueError(f"backward(): expected a gradient for each of {len(outputs)} outputs, got {len(seeds)}")
+    starts = [_start(i, outputs[i], seeds[i], create_graph) for i in range(len(outputs))]
+    root: Node = Outputs([y.edge for y in outputs], starts) if len(outputs) != 1 else outputs[0].edge  # type: ignore[misc, assignment]
     retain = create_graph if retain_graph is None else retain_graph
     before, mode.enabled = mode.enabled, create_graph
     try:
         with np.errstate(all="ignore"):  # inf and nan are results
             if create_graph:
-                grads = sweep(root, start, targets=targets, retain=retain, plus=_plus)  # type: ignore[arg-type]
+                grads = sweep(root, starts[0], targets=targets, retain=retain, plus=_plus)
             else:
-                grads = sweep(root, start, targets=targets, retain=retain)  # type: ignore[arg-type]
+                grads = sweep(root, starts[0], targets=targets, retain=retain)
             for node, grad in grads.items():
-                grads[node] = elements(grad)
+                if type(grad) is Pending:
+                    grads[node] = grad.array
     finally:
         mode.enabled = before
     return grads, starts
 
 
-def _start(i: int, y: Tensor, seed: Any) -> Tensor:
-    """The gradient that the i-th output starts with."""
+def _start(i: int, y: Tensor, seed: Any, recording: bool) -> Any:
+    """The gradient that the i-th output starts with: a Tensor if what follows is recorded, else an array."""
     if y.edge is None:
         raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+    shape, dtype = y._array.shape, y._array.dtype
     if seed is None:
-        if y.array.size != 1:
+        if prod(shape) != 1:
             raise RuntimeError(
-                f"grad can be implicitly created only for scalar outputs, but output {i} has shape {list(y.shape)}"
+                f"grad can be implicitly created only for scalar outputs, but output {i} has shape {list(shape)}"
             )
-        return wrap(np.ones(y._array.shape, y._array.dtype))
+        one = np.array(1, dtype).reshape(shape)
+        return wrap(one) if recording else one
     if not isinstance(seed, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(seed).__name__}")
-    if seed.array.shape != y.array.shape:
+    if seed._array.shape != shape:
         raise RuntimeError(
             f"Mismatch in shape: grad_output[{i}] has a shape of {seed.shape} and output[{i}] has a shape of {y.shape}."
         )
-    return seed if seed.array.dtype == y.array.dtype else shaping.cast(seed, y.array.dtype)
+    if seed._array.dtype != dtype:
+        seed = shaping.cast(seed, dtype)
+    # What somebody holds could be written to by a hook, or by a Function's backward, on the way.
+    return seed if recording else seed.array.copy()
 
 
 def _plus(a: Any, b: Any) -> Any:

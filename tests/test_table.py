@@ -161,8 +161,8 @@ class OffByAThousandth(Plans):
     def __missing__(self, mask):
         plan = super().__missing__(mask)
         wrong = [min(i, self.last) == self.position for i in plan.which]
-        right = plan.pull
-        plan.pull = lambda *saved: tuple(
+        right = plan.pull_arrays
+        plan.pull_arrays = lambda *saved: tuple(
             g * 1.001 if is_wrong else g for is_wrong, g in zip(wrong, right(*saved), strict=True)
         )
         return plan

@@ -33,7 +33,7 @@ def backward(
 ) -> None:
     """`Tensor.backward` for several tensors in one sweep."""
     outputs = _several(tensors)
-    _tensor.backward(outputs, _seeds(grad_tensors, outputs), retain_graph, create_graph, inputs)
+    _tensor.backpropagate(outputs, _seeds(grad_tensors, outputs), retain_graph, create_graph, inputs)
 
 
 def grad(

@@ -173,10 +173,10 @@ class Watched(Function):
 
     @staticmethod
     def forward(ctx: Any, receive: Callable[..., Any], *xs: Tensor) -> Any:
-        ctx.receive = receive
+        ctx.on_gradients = receive
         ctx.set_materialize_grads(False)
         return tuple(x.view_as(x) for x in xs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        return None, *ctx.receive(grads)
+        return None, *ctx.on_gradients(grads)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scalargrad import kernels
+from scalargrad.graph import tick
 from scalargrad.pending import are_zeros, is_alone, zeros_like
 from scalargrad.tensor import Tensor, wrap
 
@@ -43,24 +44,39 @@ def zero_gradients(parameters: Iterable[Tensor], set_to_none: bool) -> None:
 
     A gradient with a graph of its own (`create_graph`) is left as it is, for that graph may need it: zeros replace it.
     """
-    filled = []
+    filled, now = [], tick()
     for p in parameters:
-        grad = p.grad
-        if grad is None:
+        grad = p._grad
+        if grad is None or are_zeros(grad._array) and not set_to_none:
             continue
         if set_to_none:
-            p.grad = None
+            p._grad = None
         elif grad.edge is not None:
-            p.grad = wrap(np.zeros_like(grad.array))
-        elif are_zeros(grad._array):
-            continue
-        elif (
-            is_alone(grad) and grad._array.flags.c_contiguous
-        ):  # zeros that the next gradient replaces: it saves LeNet 25 µs a step to write none
+            p._grad = wrap(np.zeros_like(grad.array))
+        elif is_alone(grad):  # zeros that the next gradient replaces: it saves LeNet 25 µs a step to write none
             grad._array = zeros_like(grad._array)
-            grad.stamp()
+            grad.stamp(now)
         else:
             filled.append(grad)
-    kernels.zero_fill([grad.array for grad in filled])
-    for grad in filled:
-        grad.stamp()
+    if filled:
+        kernels.zero_fill([grad.array for grad in filled])
+        stamp(filled)
+
+
+def with_gradients(parameters: Iterable[Tensor]) -> tuple[list[Tensor], list[Any], list[Any]]:
+    """Those of the parameters that have gradients, and the arrays of both."""
+    params, arrays, grads = [], [], []
+    for p in parameters:
+        grad = p._grad
+        if grad is not None:
+            params.append(p)
+            arrays.append(p.elements())
+            grads.append(grad.elements())
+    return params, arrays, grads
+
+
+def stamp(tensors: Iterable[Tensor]) -> None:
+    """Note that the memory of each has been written to."""
+    now = tick()
+    for t in tensors:
+        t.stamp(now)

@@ -47,20 +47,20 @@ class convolving:
             g, x, w_shape, stride, padding, dilation, groups
         ),
         lambda g: convolving.sum_by_channel(g),
+        gradients=fusion.conv2d_gradients,
         name="convolution",
         takes_pending=True,
     )
     sum_by_channel: Op = Op(
         None,
-        fusion.sum_by_channel,
+        kernels.sum_by_channel,
         "x",
         lambda g, x_shape: shaping.expand(shaping.view(g, (x_shape[1], 1, 1)), x_shape),
         name="sum",
-        takes_pending=True,
     )
     conv2d_input_grad: Op = Op(
         None,
-        fusion.conv2d_input_grad,
+        kernels.conv2d_input_grad,
         "d w shape stride padding dilation groups",
         lambda g, w, stride, padding, dilation, groups: convolving.conv2d(
             g, w, None, stride, padding, dilation, groups
@@ -69,11 +69,10 @@ class convolving:
             d, g, w_shape, stride, padding, dilation, groups
         ),
         name="convolution_backward",
-        takes_pending=True,
     )
     conv2d_weight_grad: Op = Op(
         None,
-        fusion.conv2d_weight_grad,
+        kernels.conv2d_weight_grad,
         "d x shape stride padding dilation groups",
         lambda g, x, stride, padding, dilation, groups: convolving.conv2d(
             x, g, None, stride, padding, dilation, groups
@@ -82,7 +81,6 @@ class convolving:
             d, g, x_shape, stride, padding, dilation, groups
         ),
         name="convolution_backward",
-        takes_pending=True,
     )
     conv_transpose2d: Op = Op(
         None,

@@ -43,6 +43,7 @@ class pooling:
         lambda g, offsets, x_shape, kernel_size, stride, padding, dilation: pooling.max_pool2d_input_grad(
             g, offsets, x_shape, kernel_size, stride, padding, dilation
         ),
+        gradients=fusion.max_pool2d_gradients,
         results="y offsets",
         name="max_pool2d_with_indices",
         takes_pending=True,
@@ -55,7 +56,6 @@ class pooling:
             g, offsets, kernel_size, stride, padding, dilation
         ),
         name="max_pool2d_with_indices_backward",
-        takes_pending=True,
     )
     max_pool2d_take: Op = Op(
         None,

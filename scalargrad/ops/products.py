@@ -45,6 +45,18 @@ def _addmm(x: Any, a: Any, b: Any, beta: float, alpha: float) -> Any:
     return y
 
 
+def _linear_gradients(g: Any, x: Any, w: Any, wanted: int) -> list[Any]:
+    """Of bias, input and weight."""
+    found = []
+    if wanted & 1:
+        found.append(kernels.sum_over(g, (0,), False))
+    if wanted & 2:
+        found.append(kernels.linear_input_grad(g, w))
+    if wanted & 4:
+        found.append(kernels.linear_weight_grad(g, x))
+    return found
+
+
 class multiplying:
     """The rows. Vectors come in as matrices; the batch dimensions of `bmm` broadcast."""
 
@@ -87,6 +99,7 @@ class multiplying:
         lambda g: summing.sum(g, (0,), False),
         lambda g, w: multiplying.linear_input_grad(g, w),
         lambda g, x: multiplying.linear_weight_grad(g, x),
+        gradients=_linear_gradients,
         name="addmm",
     )
     linear_without_bias = Op(
@@ -95,6 +108,7 @@ class multiplying:
         "x w",
         lambda g, w: multiplying.linear_input_grad(g, w),
         lambda g, x: multiplying.linear_weight_grad(g, x),
+        gradients=lambda g, x, w, wanted: _linear_gradients(g, x, w, wanted << 1),
         name="mm",
     )
     linear_input_grad = Op(

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from scalargrad import kernels
-from scalargrad.optim.optimizer import Optimizer, Params, at_least, with_gradients, zeros_for
+from scalargrad.nn.parameter import stamp, with_gradients
+from scalargrad.optim.optimizer import Optimizer, Params, at_least, zeros_for
 
 
 class Adam(Optimizer):
@@ -48,7 +49,7 @@ class Adam(Optimizer):
                 raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
 
     def update(self, group: dict[str, Any]) -> None:
-        params, arrays, grads = with_gradients(group)
+        params, arrays, grads = with_gradients(group["params"])
         amsgrad = group["amsgrad"]
         steps, means, squares, largest = [], [], [], []
         for p in params:
@@ -80,8 +81,7 @@ class Adam(Optimizer):
             maximize=group["maximize"],
             decoupled=self.decoupled,
         )
-        for p in params:
-            p.stamp()
+        stamp(params)
 
 
 class AdamW(Adam):

@@ -141,12 +141,6 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def with_gradients(group: dict[str, Any]) -> tuple[list[Tensor], list[Any], list[Any]]:
-    """The parameters of a group that have gradients, and the arrays of both."""
-    params = [p for p in group["params"] if p._grad is not None]
-    return params, [p.array for p in params], [p._grad.array for p in params]
-
-
 def zeros_for(p: Tensor) -> Tensor:
     """What is remembered about a parameter, at first: zeros of its shape and dtype."""
     return wrap(np.zeros_like(p.array, order="C"))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from scalargrad import kernels
-from scalargrad.optim.optimizer import Optimizer, Params, at_least, with_gradients, zeros_for
+from scalargrad.nn.parameter import stamp, with_gradients
+from scalargrad.optim.optimizer import Optimizer, Params, at_least, zeros_for
 
 
 class RMSprop(Optimizer):
@@ -47,7 +48,7 @@ class RMSprop(Optimizer):
         at_least(options, "alpha", "alpha value")
 
     def update(self, group: dict[str, Any]) -> None:
-        params, arrays, grads = with_gradients(group)
+        params, arrays, grads = with_gradients(group["params"])
         names = ["square_avg"]
         if group["centered"]:
             names.append("grad_avg")
@@ -75,5 +76,4 @@ class RMSprop(Optimizer):
             centered=group["centered"],
             maximize=group["maximize"],
         )
-        for p in params:
-            p.stamp()
+        stamp(params)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from scalargrad import kernels
-from scalargrad.optim.optimizer import Optimizer, Params, at_least, with_gradients, zeros_for
+from scalargrad.nn.parameter import stamp, with_gradients
+from scalargrad.optim.optimizer import Optimizer, Params, at_least, zeros_for
 
 
 class SGD(Optimizer):
@@ -45,7 +46,7 @@ class SGD(Optimizer):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def update(self, group: dict[str, Any]) -> None:
-        params, arrays, grads = with_gradients(group)
+        params, arrays, grads = with_gradients(group["params"])
         buffers, first = None, []
         if group["momentum"] != 0:
             buffers = []
@@ -68,5 +69,4 @@ class SGD(Optimizer):
             maximize=group["maximize"],
             first=first if True in first else False,
         )
-        for p in params:
-            p.stamp()
+        stamp(params)

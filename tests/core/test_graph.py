@@ -20,7 +20,7 @@ class Letter(Node):
         return self.given
 
     def receive(self, grad):
-        return self.hooks(grad)
+        return grad if self.hooks is None else self.hooks(grad)
 
     def pull(self, grad, retain):
         self.pulls += 1
@@ -148,7 +148,7 @@ def test_retain_is_passed_on_to_every_node():
 def test_outputs_pull_each_result_with_its_own_seed():
     a, b = Letter("a"), Letter("b")
     c, d = Letter("c", a, b), Letter("d", b)
-    assert by_name(sweep(Outputs([c, d], ["1", "2"]), None)) == {"a": "1c", "b": "2d1c"}
+    assert by_name(sweep(Outputs([c, d], ["1", "2"]), "")) == {"a": "1c", "b": "2d1c"}
 
 
 class Bag(list):
@@ -186,15 +186,14 @@ def test_plus_replaces_in_place_addition():
 def test_a_wrong_number_of_gradients_is_an_error():
     node = Letter("b", Letter("a"))
     node.pull = lambda grad, retain: ["1", "2"]
-    with pytest.raises(ValueError, match="longer"):
+    with pytest.raises(ValueError, match="2 gradients for 1 parents"):
         sweep(node, ".")
 
 
 def test_a_node_that_knows_no_rule_says_so():
     with pytest.raises(NotImplementedError):
         Node().pull(1.0, True)
-    with pytest.raises(NotImplementedError):
-        Node().receive(1.0)
+    assert Node().receive(1.0) == 1.0
     assert Node().parents == ()
 
 

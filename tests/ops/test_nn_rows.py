@@ -306,8 +306,8 @@ class AllOffByAThousandth(Plans):
 
     def __missing__(self, mask):
         plan = super().__missing__(mask)
-        right = plan.pull
-        plan.pull = lambda *saved: tuple([None if x is None else x * 1.001 for x in right(*saved)])
+        right = plan.pull_arrays
+        plan.pull_arrays = lambda *saved: tuple([None if x is None else x * 1.001 for x in right(*saved)])
         return plan
 
 

@@ -1,0 +1,2 @@
+cpdef object rank(operation, input, argument=*)
+cpdef tuple pair(size, operation, argument)

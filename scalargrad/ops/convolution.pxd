@@ -1,0 +1,1 @@
+from scalargrad.ops.arguments cimport pair, rank

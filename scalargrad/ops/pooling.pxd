@@ -1,0 +1,4 @@
+from scalargrad.ops.arguments cimport pair, rank
+
+
+cdef object _images(operation, input)
