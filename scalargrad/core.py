@@ -29,6 +29,7 @@ MODULES = (
     "nodes",
     "operation",
     "ops.arguments",
+    "ops.classification",
     "ops.convolution",
     "ops.linalg",
     "ops.pooling",

@@ -121,7 +121,7 @@ class Backward(TensorNode):
             self.saved = None
         grads = (self.plan.pull if recording else self.plan.pull_arrays)(*arguments)
         if not self.op.fits:
-            return grads  # type: ignore[no-any-return]
+            return grads
         return [fit(g, parent.shape, parent.dtype) for g, parent in zip(grads, self.parents, strict=True)]
 
     @property

@@ -6,6 +6,8 @@ cdef class Storage:
     cdef public list _views
     cdef public Py_ssize_t _capacity
 
+    cpdef object add_view(self, view)
+
 
 @cython.locals(storage=Storage)
 cpdef Storage fresh_storage()

@@ -69,3 +69,4 @@ cdef object _start(Py_ssize_t i, Tensor y, object seed, bint recording)
 
 
 cdef object _shape(x)
+cdef object _share(Tensor out, Tensor x)

@@ -71,6 +71,10 @@ class Tensor(InGraph):
         """The elements, as a NumPy array of this very memory. Writes to it are not noticed by the graph."""
         return self.elements()
 
+    @array.setter
+    def array(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array
+
     def elements(self) -> np.ndarray[Any, Any]:
         """`array`, for the core: a method of a compiled class is called directly, a property is looked up."""
         array = self._array
@@ -79,10 +83,6 @@ class Tensor(InGraph):
         if waiting:  # what is to be computed from this memory comes first: it may be written to
             settle(array)
         return array  # type: ignore[no-any-return]
-
-    @array.setter
-    def array(self, array: np.ndarray[Any, Any]) -> None:
-        self._array = array
 
     def record(self, op: Op, inputs: tuple[Any, ...]) -> Any:
         return apply(op, inputs)
@@ -362,7 +362,7 @@ def _shape(x: Any) -> Any:
 
 def _share(out: Tensor, x: Tensor) -> None:
     """Let `out` share the storage of `x` if it shares its memory."""
-    mine, its = out.array, x.array
+    mine, its = out._array, x._array  # neither is pending: what gives a view takes arrays
     memory = mine.base
     if mine is its or (memory is not None and (memory is its or memory is its.base or np.may_share_memory(mine, its))):
         out.storage = x.own_storage()

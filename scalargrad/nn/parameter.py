@@ -47,7 +47,7 @@ def zero_gradients(parameters: Iterable[Tensor], set_to_none: bool) -> None:
     filled, now = [], tick()
     for p in parameters:
         grad = p._grad
-        if grad is None or are_zeros(grad._array) and not set_to_none:
+        if grad is None or (are_zeros(grad._array) and not set_to_none):
             continue
         if set_to_none:
             p._grad = None

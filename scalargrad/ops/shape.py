@@ -187,24 +187,28 @@ def as_shape(shape: Sequence[Any]) -> tuple[int, ...]:
 
 def _whole(input: Any, shape: tuple[int, ...], operation: str) -> tuple[int, ...]:
     """`shape` with its -1 worked out."""
-    size = input.size if isinstance(input, np.ndarray) else input.array.size
-    if prod(shape) == size and min(shape, default=0) >= 0:
-        return shape
-    if shape.count(-1) > 1:
+    size = input.size if isinstance(input, np.ndarray) else input.numel()
+    rest, unknown = 1, 0
+    for n in shape:
+        if n >= 0:
+            rest *= n
+        elif n == -1:
+            unknown += 1
+        else:
+            raise RuntimeError(f"{operation}(): invalid shape dimension {n} in {list(shape)}")
+    if unknown > 1:
         raise RuntimeError(f"{operation}(): only one dimension can be inferred, got shape {list(shape)}")
-    if any(n < -1 for n in shape):
-        raise RuntimeError(f"{operation}(): invalid shape dimension {min(shape)} in {list(shape)}")
-    if -1 in shape:
-        rest = prod(n for n in shape if n != -1)
+    if unknown:
         if rest == 0:
             raise RuntimeError(
                 f"{operation}(): cannot reshape tensor of {size} elements into shape {list(shape)}, because the "
                 "unspecified dimension size -1 can be any value"
             )
-        shape = tuple([size // rest if n == -1 else n for n in shape])
-    if prod(shape) != size:
-        raise RuntimeError(f"{operation}(): shape '{list(shape)}' is invalid for input of size {size}")
-    return shape
+        if size % rest == 0:
+            return tuple([size // rest if n == -1 else n for n in shape])
+    elif rest == size:
+        return shape
+    raise RuntimeError(f"{operation}(): shape '{list(shape)}' is invalid for input of size {size}")
 
 
 def reshape(input: Any, *shape: Any) -> Any:
