@@ -17,6 +17,7 @@ the weights' gradient, and a kernel may leave out products of infinite weights w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,15 @@ def conv2d(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, 
         or any(a is not None and a.dtype != x.dtype for a in (w, b))
     ):
         return kernels.conv2d(x, w, b, stride, padding, dilation, groups)
-    size = check_conv2d("conv2d", x.shape, w.shape, stride, padding, dilation, groups, None if b is None else b.shape)
-    shape = (x.shape[0], w.shape[0], *size)
+    shape = _conv2d_shape(x.shape, w.shape, stride, padding, dilation, groups, None if b is None else b.shape)
     pending = Pending(kernels.conv2d, (x, w, b, stride, padding, dilation, groups), shape, x.dtype)
     waits = CONV_WAITS <= pending.nbytes <= LARGEST and x.dtype.kind == "f"
     return pending if waits else pending.array
+
+
+@lru_cache(64)  # to check takes 3 us, and the same layer comes again
+def _conv2d_shape(x_shape: Any, w_shape: Any, stride: Pair, padding: Pair, dilation: Pair, *rest: Any) -> Any:
+    return (x_shape[0], w_shape[0], *check_conv2d("conv2d", x_shape, w_shape, stride, padding, dilation, *rest))
 
 
 def relu(x: Any) -> Any:

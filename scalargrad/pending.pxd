@@ -24,3 +24,13 @@ cpdef Pending zeros_like(array)
 
 @cython.locals(pending=Pending)
 cpdef bint are_zeros(x)
+
+
+cpdef object wait(Pending pending, holders, list arrays)
+
+
+@cython.locals(inputs=list, held=list, shared=list, i=Py_ssize_t, k=Py_ssize_t)
+cdef list _shared(Pending pending, holders, list arrays)
+
+
+cdef object _array_of(x)

@@ -52,7 +52,7 @@ class Pending:
                 if self._array is None:
                     self._array = self.run(*self.inputs)
                     self.inputs = ()
-                    waiting.pop(id(self), None)
+                    waiting.discard(ref(self))
         return self._array
 
     @property
@@ -72,8 +72,8 @@ class Pending:
         return self.array + elements(other)  # what comes from two ways is added up
 
 
-waiting: dict[int, ref[Pending]] = {}
-"""Those that read memory of tensors, by id, as long as they wait."""
+waiting: set[ref[Pending]] = set()
+"""Those that read memory of tensors, as long as they wait."""
 
 
 def elements(x: Any) -> Any:
@@ -108,38 +108,47 @@ def wait(pending: Pending, holders: Sequence[Any], arrays: list[Any]) -> Any:
     than the tensors hold is copied where that is cheap beside the result.
     """
     shared = _shared(pending, holders, arrays)
-    inputs = list(pending.inputs)
-    if sum(inputs[i].nbytes for i in shared) * 4 > pending.nbytes:
-        return pending.array
-    for i in shared:
-        inputs[i] = inputs[i].copy()
-    pending.inputs = tuple(inputs)
-    key = id(pending)
-    waiting[key] = ref(pending, lambda _: waiting.pop(key, None))
+    if shared:
+        inputs = list(pending.inputs)
+        if sum([inputs[i].nbytes for i in shared]) * 4 > pending.nbytes:
+            return pending.array
+        for i in shared:
+            inputs[i] = inputs[i].copy()
+        pending.inputs = tuple(inputs)
+    waiting.add(ref(pending, waiting.discard))
     return pending
 
 
 def _shared(pending: Pending, holders: Sequence[Any], arrays: list[Any]) -> list[int]:
-    """Which of the inputs are arrays that somebody has besides the one tensor among `holders`."""
-    held = _holders(pending, holders)
-    inputs = [None if i in held else x for i, x in enumerate(pending.inputs)]
-    pending.inputs = ()
-    arrays.clear()  # the references that are left are counted
-    shared = [i for i, holder in held.items() if holder is _array_of(holder) or not is_alone(holder)]
-    for i, holder in held.items():
-        inputs[i] = _array_of(holder)
-    pending.inputs = tuple(inputs)
-    arrays.extend(map(_array_of, holders))
-    return shared
-
-
-def _holders(pending: Pending, holders: Sequence[Any]) -> dict[int, Any]:
-    """The one among `holders` that each input which is an array comes from, by the input's position.
+    """Which of the inputs are arrays that somebody has besides the one tensor among `holders`.
 
     What comes from none of them was read by one that waits itself, and has been looked at then.
     """
-    arrays = [(i, x) for i, x in enumerate(pending.inputs) if type(x) is np.ndarray]
-    return {i: h for i, x in arrays for h in holders if _array_of(h) is x}
+    inputs = list(pending.inputs)
+    held: list[tuple[int, Any]] = []
+    for i in range(len(inputs)):
+        x = inputs[i]
+        if type(x) is ndarray:
+            for k in range(len(arrays)):
+                if arrays[k] is x:
+                    held.append((i, holders[k]))
+                    inputs[i] = None
+                    break
+    x = None
+    pending.inputs = ()
+    arrays.clear()  # the references that are left are counted
+    shared = []
+    for i, holder in held:
+        if type(holder) is ndarray:
+            shared.append(i)
+            inputs[i] = holder
+        else:
+            if not is_alone(holder):
+                shared.append(i)
+            inputs[i] = holder._array
+    pending.inputs = tuple(inputs)
+    arrays.extend([_array_of(holder) for holder in holders])
+    return shared
 
 
 def _array_of(x: Any) -> Any:
@@ -150,7 +159,7 @@ def _array_of(x: Any) -> Any:
 def settle(array: Any) -> None:
     """Run what waits and reads this array's memory."""
     memory = _owner(array)
-    for each in list(waiting.values()):
+    for each in list(waiting):
         pending = each()
         if pending is not None and any(_owner(x) is memory for x in pending.inputs):
             pending.array  # noqa: B018

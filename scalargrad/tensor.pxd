@@ -5,7 +5,7 @@ from scalargrad.dtypes cimport promoted
 from scalargrad.methods.graph cimport InGraph
 from scalargrad.nodes cimport AccumulateGrad, Saved, TensorNode, recorded
 from scalargrad.operation cimport Op, Plan
-from scalargrad.pending cimport Pending, are_zeros
+from scalargrad.pending cimport Pending, are_zeros, wait
 from scalargrad.storage cimport Storage, fresh_storage
 
 
