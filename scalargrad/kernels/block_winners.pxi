@@ -2,8 +2,8 @@
 # four has a gradient, and the products with the others' zeros are left out here. So images and weights must be finite:
 # 0 times infinity is NaN. What is not goes the way of block.pxi, where every zero is multiplied.
 #
-# LeNet's blocks at batch 64, float32, AVX-512, one thread: the first one's weights took 105 us with the zeros and take 37
-# without them; all gradients of the second 237 and 142.
+# LeNet's blocks at batch 64, float32, AVX-512, one thread: the first one's weights took 105 us with the zeros and take
+# 37 without them; all gradients of the second 237 and 142.
 
 cdef extern from *:
     """
