@@ -15,6 +15,9 @@ cdef enum:
     # Weights that stay in the first cache while all pixels of a chunk go by: for 64 channels of 56 × 56 pixels
     # 242 GF/s, and 221 with all weights of a panel at once.
     WEIGHT_BYTES_AT_ONCE = 24 << 10
+    # So many weights stay in the second cache beside the image: all panels of a chunk, and then the next. (16 images of
+    # 64 × 56 × 56, 3 × 3, 64 out: 3 % less time.)
+    WEIGHT_BYTES_PER_CHUNK = 256 << 10
 
 ctypedef void (*window_tile_t)(
     int, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Tap*, const real*, const Py_ssize_t*, const real*, Py_ssize_t,
@@ -27,10 +30,12 @@ cdef extern from *:
 cdef struct Windows:
     Py_ssize_t N, groups, M          # channels out of each group
     Py_ssize_t n_channels, x_plane   # what the sum runs over, besides the taps
+    Py_ssize_t image_plane           # of a channel, also where channels are taps
     Py_ssize_t n_taps, n_pixels      # in all
     Py_ssize_t K                     # channels × taps
     Py_ssize_t n_panels, n_chunks
     bint weights_stay                # the panels are the outermost loop
+    bint pixels_stay                 # they are the innermost
     bint relu
     const real* x
     const real* w                    # of each group, panels of M one after the other: (n_channels, n_taps, panel)
@@ -163,11 +168,29 @@ cdef void windows_of_region(Windows* v, Region* region, int n_vectors, Py_ssize_
                  w_channel, bias, accumulate, relu, panel, width, y_at + i, n_blocks - n_larger)
 
 
+cdef void fetch_next_chunk(Windows* v, Py_ssize_t chunk, const real* x, Py_ssize_t n_channels,
+                           Py_ssize_t next_image) noexcept nogil:
+    """Asks for what the next chunk of pixels will see of these channels, in this image or the next: planes are so far
+    apart that the processor does not foresee it. (8 images of 64 × 56 × 56, 3 × 3, 64 out: 4 % less time.)"""
+    cdef Py_ssize_t c, i, first, last, plane = v.image_plane, line = 64 // sizeof(real)
+    if chunk + 1 < v.n_chunks:
+        first = start_of(chunk + 1, v.n_chunks, plane)
+        last = start_of(chunk + 2, v.n_chunks, plane)
+    else:
+        first = next_image
+        last = next_image + start_of(1, v.n_chunks, plane) if next_image else 0
+    for c in range(n_channels):
+        i = first
+        while i < last:
+            PREFETCH(x + c * plane + i)
+            i += line
+
+
 cdef void windows_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexcept nogil:
     """A share of the units of work: image, group, chunk of pixels and panel of channels."""
     cdef Windows* v = <Windows*>job
     cdef Py_ssize_t unit, panel, chunk, image, group, i, m, n, n_units = v.N * v.groups * v.n_chunks * v.n_panels
-    cdef Py_ssize_t n_left, c, n_channels, n_at_once
+    cdef Py_ssize_t n_left, c, n_channels, n_at_once, next_image = v.groups * v.n_channels * v.x_plane
     cdef int n_vectors
     cdef real* results = v.scratch + share * v.n_scratch
     cdef const real* x
@@ -184,6 +207,9 @@ cdef void windows_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexc
             panel = unit // v.n_chunks % v.n_panels
             group = unit // (v.n_chunks * v.n_panels) % v.groups
             image = unit // (v.n_chunks * v.n_panels * v.groups)
+            if v.pixels_stay:
+                panel = unit % v.n_panels
+                chunk = unit // v.n_panels % v.n_chunks
         m = 0
         n_left = v.M
         for i in range(panel):
@@ -198,6 +224,11 @@ cdef void windows_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexc
         while c == 0 or c < v.n_channels:
             n_channels = min(n_at_once, v.n_channels - c)
             bias = after(v.bias, group * up(v.M) + m) if c == 0 else NULL
+            if panel == 0:
+                if v.n_channels == 1:
+                    fetch_next_chunk(v, chunk, x, v.x_plane // v.image_plane, next_image if image + 1 < v.N else 0)
+                else:
+                    fetch_next_chunk(v, chunk, x + c * v.x_plane, n_channels, next_image if image + 1 < v.N else 0)
             for i in range(v.chunk_regions[chunk], v.chunk_regions[chunk + 1]):
                 windows_of_region(v, &v.regions[i], n_vectors, n_channels, x + c * v.x_plane,
                                   w + c * v.n_taps * n_vectors * VL, bias, c > 0,
@@ -315,6 +346,7 @@ cdef int convolve_by_channels(Conv* conv, bint back, const real* x, const real* 
         v.n_channels = conv.C
         v.x_plane = conv.H * conv.W
         x_row = conv.W
+    v.image_plane = v.x_plane
     v.n_pixels = rows.n * columns.n
     v.K = v.n_channels * v.n_taps
     places = <Py_ssize_t*>take_scratch(4 * (rows.n + columns.n) * sizeof(Py_ssize_t))
@@ -334,6 +366,7 @@ cdef int convolve_by_channels(Conv* conv, bint back, const real* x, const real* 
     v.n_scratch = min(rows_per_chunk, rows.n) * columns.n * PANEL
     # Image by image, all weights are read for each; panel by panel, all images, which the processor foresees less well.
     v.weights_stay = v.N > 1 and v.M * v.K > 4 * v.n_panels * v.n_channels * v.x_plane
+    v.pixels_stay = not v.weights_stay and v.M * v.K * <Py_ssize_t>sizeof(real) <= WEIGHT_BYTES_PER_CHUNK
     n_shares = shares_of(2.0 * v.N * v.groups * v.M * v.K * conv.P * conv.Q, v.N * v.groups * v.n_chunks * v.n_panels)
     n_pairs = rows.n_classes * columns.n_classes
     n_regions = min(rows.n, v.n_chunks * rows.n_classes) * columns.n_classes + 1

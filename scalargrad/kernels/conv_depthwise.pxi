@@ -303,8 +303,8 @@ cdef double plane_flop(Conv* v) noexcept nogil:
     return 2.0 * v.N * v.groups * v.P * v.Q * v.R * v.S
 
 
-cdef int depthwise_forward(Conv* conv, const real* x, const real* w, const real* bias, bint relu,
-                           real* y) noexcept nogil:
+cdef int correlate_planes(Conv* conv, const real* x, const real* w, const real* bias, bint relu,
+                          real* y) noexcept nogil:
     """-1 where there is no memory for the tables."""
     cdef Planes j
     cdef void* memory

@@ -355,20 +355,3 @@ cdef void plane_weights_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares)
                     add_plane_weights_of_any_kernel(j, j.x + plane * v.H * v.W, j.g + plane * v.P * v.Q, sums_c)
         sum_lanes(sums, (last - first) * n_taps, j.y + first * n_taps)
         first = last
-
-
-cdef int depthwise_backward_weight(Conv* conv, const real* g, const real* x, real* w_grad) noexcept nogil:
-    """-1 where there is no memory for the sums."""
-    cdef Planes j
-    cdef Py_ssize_t n_shares = shares_of(plane_flop(conv), conv.groups)
-    cdef void* memory
-    j.conv = conv[0]
-    j.x = x
-    j.g = g
-    j.y = w_grad
-    memory = lay_planes(&j, n_shares * CHANNELS_AT_ONCE * conv.R * conv.S * VL)
-    if memory == NULL:
-        return -1
-    run(plane_weights_worker, &j, n_shares)
-    give_scratch(memory)
-    return 0

@@ -20,15 +20,14 @@ cdef inline bint is_two_by_two(Py_ssize_t* kernel, Py_ssize_t* stride, Py_ssize_
     )
 
 
-cdef inline void largest_of_four(bint with_relu, vec a, vec b, vec c, vec d, vec* y, ivec* offset) noexcept nogil:
-    """Largest of each window, from two vectors of its upper row and two of its lower."""
-    cdef vec upper = EVENS(a, b), lower = EVENS(c, d), tap = ODDS(a, b), best
-    cdef ivec upper_number, lower_number, number, wins = VWINS(tap, upper)
-    upper = VSELECT(wins, tap, upper)
+cdef inline void largest_entry(bint with_relu, vec a, vec b, vec c, vec d, vec* y, ivec* offset) noexcept nogil:
+    """Largest of each window, from its entries in row order."""
+    cdef vec upper, lower, best
+    cdef ivec upper_number, lower_number, number, wins = VWINS(b, a)
+    upper = VSELECT(wins, b, a)
     upper_number = wins & ISET1(1)
-    tap = ODDS(c, d)
-    wins = VWINS(tap, lower)
-    lower = VSELECT(wins, tap, lower)
+    wins = VWINS(d, c)
+    lower = VSELECT(wins, d, c)
     lower_number = ISET1(2) | (wins & ISET1(1))
     wins = VWINS(lower, upper)
     best = VSELECT(wins, lower, upper)
@@ -39,6 +38,11 @@ cdef inline void largest_of_four(bint with_relu, vec a, vec b, vec c, vec d, vec
         number = ISELECT(wins, ISET1(4), number)
     y[0] = best
     offset[0] = number
+
+
+cdef inline void largest_of_four(bint with_relu, vec a, vec b, vec c, vec d, vec* y, ivec* offset) noexcept nogil:
+    """The same from two vectors of the windows' upper row and two of their lower."""
+    largest_entry(with_relu, EVENS(a, b), ODDS(a, b), EVENS(c, d), ODDS(c, d), y, offset)
 
 
 cdef inline void max_pool_halving(bint with_relu, Halving* s, const real* x, real* y, u8* offsets) noexcept nogil:
