@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,11 @@ from scalargrad.pending import Pending, elements
 
 Pair = tuple[int, int]
 
-CONV_WAITS = 1 << 19
-"""A convolution's result of so many bytes waits. Below, it stays in the cache, and running as one gains nothing."""
+CONV_WAITS = 700_000
+"""A convolution of so many multiply-adds waits, some 10 us of work: to wait costs 3. At batch 8, where LeNet's second
+convolution does, its step took 144 us for 161."""
 RELU_WAITS = 1 << 17
-"""The same for relu. To wait costs some 2 us: from half of this on, LeNet's step at batch 4 took 145 us for 130."""
+"""A relu of so many bytes waits. From half of this on, LeNet's step at batch 4 took 145 us for 130."""
 LARGEST = 1 << 30
 """A convolution's result of more bytes is computed at once: for lack of memory it should fail where it stands."""
 
@@ -40,14 +42,14 @@ def conv2d(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, 
     """The convolution, which waits if it is large."""
     x, w = elements(x), elements(w)
     if (
-        x.nbytes * len(w) < CONV_WAITS
+        x.size * w.size < CONV_WAITS * x.shape[1]  # the products of one of this stride, in one group
         or type(groups) is not int
         or any(a is not None and a.dtype != x.dtype for a in (w, b))
     ):
         return kernels.conv2d(x, w, b, stride, padding, dilation, groups)
     shape = _conv2d_shape(x.shape, w.shape, stride, padding, dilation, groups, None if b is None else b.shape)
     pending = Pending(kernels.conv2d, (x, w, b, stride, padding, dilation, groups), shape, x.dtype)
-    waits = CONV_WAITS <= pending.nbytes <= LARGEST and x.dtype.kind == "f"
+    waits = prod(shape) * w.size >= CONV_WAITS * len(w) and pending.nbytes <= LARGEST and x.dtype.kind == "f"
     return pending if waits else pending.array
 
 
