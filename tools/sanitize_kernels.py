@@ -1,6 +1,6 @@
 """Run the kernels' tests with every memory access and every integer operation checked by the compiler's sanitizers.
 
-    python tools/sanitize_kernels.py [--draws 1000] [--isa base v3 v4] [--tests tests/kernels] [--keep FOLDER]
+    python tools/sanitize_kernels.py [--draws 1000] [--isa base v3 v4] [--select EXPRESSION] [--keep FOLDER]
 
 Copies the package into a temporary folder and compiles its kernels there with AddressSanitizer and
 UndefinedBehaviorSanitizer, by the flags of setup.py but at -O1; then runs the tests of the kernels in that folder, with
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000, help="calls drawn of each kernel, set and type")
     parser.add_argument("--isa", nargs="+", default=["base", "v3", "v4"], metavar="SET")
     parser.add_argument("--tests", nargs="+", default=["tests/kernels", "tests/compiler"])
+    parser.add_argument("--select", default="", metavar="EXPRESSION", help="only these tests, as pytest's -k takes them")
     parser.add_argument("--keep", type=Path, help="build here, or use what was built here before")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -90,7 +91,8 @@ def main() -> None:
             "SCALARGRAD_DRAWS": str(arguments.draws),
         }
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
-        command += ["-k", f"not ({' or '.join(IGNORED_TESTS)})", *(str(ROOT / path) for path in arguments.tests)]
+        selected = [f"not ({' or '.join(IGNORED_TESTS)})", *([f"({arguments.select})"] if arguments.select else [])]
+        command += ["-k", " and ".join(selected), *(str(ROOT / path) for path in arguments.tests)]
         done = subprocess.run(command, env=environment, cwd=folder)
         # Processes that the tests start report here, too.
         reports = [report.read_text(errors="replace") for report in sorted(folder.glob("report.*"))]
