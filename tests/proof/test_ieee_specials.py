@@ -184,7 +184,8 @@ def test_no_sign_of_zero_is_excepted_without_need(name):
 
 
 HIDDEN = """deviation_reciprocal standardize standardize_grad batch_norm_by_constants dropout entries nll_loss_of_labels
-    max_pool2d_positions max_pool2d_take adaptive_max_pool2d_positions adaptive_max_pool2d_take""".split()
+    max_pool2d_input_grad max_pool2d_positions max_pool2d_take adaptive_max_pool2d_positions
+    adaptive_max_pool2d_take""".split()
 """Rows that only second derivatives, running statistics or random masks use: PyTorch shows nothing of the kind."""
 
 
