@@ -97,7 +97,7 @@ def main() -> int:
     n_exact = len(functions) * len(variants) * 2
     names = ", ".join(variants)
     print(f"kernels: {len(functions)} × {len(variants)} implementations here ({names}) × 2 dtypes = {n_exact}")
-    print(f"    and the same bits for 1, 2, 3 and 4 threads in {len(compiled)} of them; {len(here)} tests")
+    print(f"    and the same bits for 1, 2, 3, 4 and 7 threads in {len(compiled)} of them; {len(here)} tests")
     found = hunt()
     n, survivors, alarms = len(found.tried), len(found.survivors), len(found.false_alarms)
     print(f"mutants: {n}, {survivors} survived; {len(EQUIVALENT)} more are no mistake; {alarms} false alarms")

@@ -18,6 +18,7 @@ import numpy as np
 from scalargrad import graph, kernels, nodes
 from scalargrad.operation import TABLE, OfNumbers, Op, Plans
 from scalargrad.ops.shape import shaping
+from scalargrad.pending import elements
 
 tensor = importlib.import_module("scalargrad.tensor")  # the module: scalargrad.tensor is the function
 
@@ -234,6 +235,44 @@ def attribute_replaced(owner: Any, name: str, wrong: Any) -> Callable[[], Any]:
     return switch
 
 
+def of_gradients() -> Iterator[Mutant]:
+    """Each Op that pulls its gradients at once on arrays, with one of them wrong in one entry."""
+    for op in TABLE.values():
+        if op.gradients is None:
+            continue
+        for which in (0, -1):
+            for where, place in BORDERS.items():
+                what = f"gradients: {('first', 'last')[which]}: {where} entry off by a thousandth"
+                yield Mutant(op.key, what, gradients_replaced(op, one_off(op.gradients, which, place)))
+
+
+def one_off(gradients: Any, which: int, place: int) -> Any:
+    """The gradients, computed, with one wrong entry in one of them."""
+
+    @functools.wraps(gradients)
+    def wrong(*inputs: Any) -> list[Any]:
+        found = [elements(g) for g in gradients(*inputs)]
+        found[which] = off(lambda: found[which], place)()
+        return found
+
+    return wrong
+
+
+def gradients_replaced(op: Op, wrong: Any) -> Callable[[], Any]:
+    """A context in which `op` has other gradients on arrays."""
+
+    @contextlib.contextmanager
+    def switch() -> Iterator[None]:
+        before = op.gradients, op.plans
+        op.gradients, op.plans = wrong, Plans(op)
+        try:
+            yield
+        finally:
+            op.gradients, op.plans = before
+
+    return switch
+
+
 SHARED = "all"
 
 
@@ -296,4 +335,5 @@ def mutants() -> Iterator[Mutant]:
     """All of them."""
     yield from of_derivatives()
     yield from of_kernels()
+    yield from of_gradients()
     yield from of_shared_code()

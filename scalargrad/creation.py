@@ -8,6 +8,7 @@ import numpy as np
 
 from scalargrad import dtypes
 from scalargrad.ops.shape import as_shape
+from scalargrad.ops.subscript import number_as
 from scalargrad.tensor import Tensor, wrap
 
 
@@ -15,10 +16,11 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
     """A leaf of its own memory: a copy of numbers, nested lists of them, an array or a tensor.
 
     Without `dtype`, Python's floats become float32, its ints int64; arrays and tensors keep theirs.
-    Raises ValueError for ragged lists, TypeError for anything but numbers.
+    Raises ValueError for ragged lists, TypeError for anything but numbers, and RuntimeError for Python numbers that an
+    integer dtype cannot hold.
     """
     array = _array(data, "tensor")
-    made = wrap(np.array(array, _dtype(data, array, dtype, "tensor"), order="C"))
+    made = wrap(np.array(array, _checked(data, array, dtype, "tensor"), order="C"))
     made.requires_grad = requires_grad
     return made
 
@@ -28,7 +30,7 @@ def as_tensor(data: Any, *, dtype: Any = None) -> Tensor:
     if isinstance(data, Tensor):
         return data if dtype is None else data.to(dtype)
     array = _array(data, "as_tensor")
-    return wrap(np.asarray(array, _dtype(data, array, dtype, "as_tensor")))
+    return wrap(np.asarray(array, _checked(data, array, dtype, "as_tensor")))
 
 
 def is_tensor(obj: Any) -> bool:
@@ -37,13 +39,18 @@ def is_tensor(obj: Any) -> bool:
 
 
 def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
-    """A tensor of the array's own memory. Raises TypeError for anything but an array of one of the dtypes."""
+    """A tensor of the array's own memory.
+
+    Raises TypeError for anything but an array of one of the dtypes, ValueError if its bytes are in another order.
+    """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"from_numpy(): expected np.ndarray (got {type(ndarray).__name__})")
-    if ndarray.dtype not in dtypes.DTYPES or not ndarray.dtype.isnative:
+    if not ndarray.dtype.isnative:
+        raise ValueError(f"from_numpy(): expected bytes in this machine's order, got an array of {ndarray.dtype}")
+    if ndarray.dtype not in dtypes.DTYPES:
         raise TypeError(
             f"from_numpy(): can't convert np.ndarray of type {ndarray.dtype}. The supported types are: "
-            f"{', '.join(map(str, dtypes.DTYPES))}, in native byte order."
+            f"{', '.join(map(str, dtypes.DTYPES))}."
         )
     return wrap(ndarray)
 
@@ -81,6 +88,15 @@ def _dtype(data: Any, array: np.ndarray[Any, Any], dtype: Any, operation: str) -
         if array.size or array.dtype.kind != "f"
         else dtypes.default_float
     )
+
+
+def _checked(data: Any, array: np.ndarray[Any, Any], dtype: Any, operation: str) -> np.dtype[Any]:
+    """The dtype for `data`, which Python's numbers must fit into; those of an array are cast as NumPy casts them."""
+    kind = _dtype(data, array, dtype, operation)
+    if kind.kind in "iu" and array.dtype != kind and array.size and not isinstance(data, (Tensor, np.ndarray)):
+        for extreme in (array.min(), array.max()):  # NaN is both if it is anywhere
+            number_as(extreme.item(), kind)
+    return kind
 
 
 def _shaped(operation: str, size: Any) -> tuple[int, ...]:
@@ -123,7 +139,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
     value = _array(fill_value, "full")
     if value.ndim:
         raise TypeError(f"full(): argument 'fill_value' must be one number, got shape {list(value.shape)}")
-    return _made(np.full(_shaped("full", (size,)), value, _dtype(fill_value, value, dtype, "full")), requires_grad)
+    return _made(np.full(_shaped("full", (size,)), value, _checked(fill_value, value, dtype, "full")), requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:

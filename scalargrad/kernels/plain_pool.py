@@ -202,10 +202,12 @@ def adaptive_avg_pool2d(x: Array, output_size: Pair) -> Array:
     P, Q = check_adaptive_pool2d(op, x.shape, output_size)
     rows = np.empty((*x.shape[:2], P, x.shape[3]), x.dtype)
     y = np.empty((*x.shape[:2], P, Q), x.dtype)
+    heights = np.empty(P, x.dtype)
     for p, (start, stop) in enumerate(adaptive_windows(x.shape[2], P)):
-        rows[:, :, p] = x[:, :, start:stop].sum(2) / (stop - start)
+        rows[:, :, p] = x[:, :, start:stop].sum(2)
+        heights[p] = stop - start
     for q, (start, stop) in enumerate(adaptive_windows(x.shape[3], Q)):
-        y[..., q] = rows[..., start:stop].sum(3) / (stop - start)
+        y[..., q] = rows[..., start:stop].sum(3) / (heights * (stop - start))
     return y
 
 

@@ -189,6 +189,8 @@ class InPlace(Shapes):
         if isinstance(value, Recordable) and value.ndim:
             n = value.ndim
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {n} dimensions.")
+        if isinstance(value, (bool, int, float)):
+            value = subscript.number_as(value, self.array.dtype).item()
         return self.overwrite(shaping.fill, value)
 
     def copy_(self, src: Any, non_blocking: bool = False) -> Any:

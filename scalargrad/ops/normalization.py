@@ -258,7 +258,8 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     """(x − mean) / √(variance + eps) · weight + bias, where each sample's channels are normalised in groups.
 
     Shapes: input (N, C, …) → the same; weight and bias (C). The variance is the biased one (Wu and He, 2018).
-    Raises RuntimeError if the groups do not divide the channels, or sizes or dtypes do not fit.
+    Raises RuntimeError if the groups do not divide the channels, or sizes or dtypes do not fit, and ValueError if there
+    is one number in a group, of all samples together.
     """
     (C,) = channels = _channels("group_norm", input)
     _check("group_norm", input, channels, weight=weight, bias=bias)
@@ -268,6 +269,8 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
             f"{tuple(input.shape)} and num_groups={num_groups}"
         )
     shape = tuple(input.shape)
+    if prod(shape) == num_groups:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
     grouped = shaping.view(input, (shape[0], num_groups, C // num_groups, *shape[2:]))
     spread = (num_groups, C // num_groups, *(1,) * (len(shape) - 2))
     dims = tuple(range(2, grouped.ndim))

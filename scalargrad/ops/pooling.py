@@ -122,15 +122,14 @@ class pooling:
 
 
 def _images(operation: str, input: Any) -> Any:
-    """The input as a batch of images: a single one counts as a batch of one."""
+    """The input as a batch of images, none of them empty: a single one counts as a batch of one."""
     ndim = rank(operation, input)
-    if ndim == 4:
-        return input
-    if ndim != 3:
+    if ndim not in (3, 4) or 0 in input.shape[-3:]:
         raise RuntimeError(
-            f"{operation}(): Expected 3D or 4D (batch mode) tensor for input, but got shape {tuple(input.shape)}"
+            f"{operation}(): Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got "
+            f"shape {tuple(input.shape)}"
         )
-    return shaping.unsqueeze(input, 0)
+    return input if ndim == 4 else shaping.unsqueeze(input, 0)
 
 
 def max_pool2d(
@@ -147,7 +146,7 @@ def max_pool2d(
     Shapes: input (N, C, H, W) or (C, H, W) → (…, P, Q), P = (H + 2·padding − dilation·(kernel − 1) − 1) // stride + 1;
     with `ceil_mode` a last window may hang over the end. `stride` is the kernel's size unless given.
     Ties: the gradient goes to the first entry in row order. NaN wins over numbers. Padding counts as −inf.
-    Raises RuntimeError if padding exceeds half the kernel, or the output would be empty.
+    Raises RuntimeError if padding exceeds half the kernel, or an image or the output would be empty.
     """
     images = _images("max_pool2d", input)
     size = pair(kernel_size, "max_pool2d", "kernel_size")
@@ -173,7 +172,7 @@ def avg_pool2d(
 
     Padding is zeros, and counts as positions unless `count_include_pad` is False; what `ceil_mode` adds never counts.
     Shapes: as `max_pool2d`.
-    Raises RuntimeError if padding exceeds half the kernel, the output would be empty, or the divisor is 0.
+    Raises RuntimeError if padding exceeds half the kernel, an image or the output would be empty, or the divisor is 0.
     """
     images = _images("avg_pool2d", input)
     size = pair(kernel_size, "avg_pool2d", "kernel_size")
@@ -185,9 +184,7 @@ def avg_pool2d(
 
 def _adaptive_size(operation: str, images: Any, output_size: int | Sequence[int | None] | None) -> Pair:
     """(P, Q), where None keeps the input's size."""
-    shape = tuple(images.shape)
-    if 0 in shape[1:]:
-        raise RuntimeError(f"{operation}(): Expected input to have non-zero size for non-batch dimensions, got {shape}")
+    shape = images.shape
     wanted = list(output_size) if isinstance(output_size, Sequence) else [output_size] * 2
     if len(wanted) != 2:
         raise RuntimeError(f"{operation}(): output_size must be one integer or two, got {output_size}")

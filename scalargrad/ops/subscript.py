@@ -139,7 +139,7 @@ def _put_by(put: Callable[..., Any], input: Any, indices: Any, values: Any, accu
     items = _items(indices, input, values)
     shape = tuple(input.shape)
     if not isinstance(values, Recordable | np.ndarray | np.generic):
-        values = _number(values, input.dtype)
+        values = number_as(values, input.dtype)
     try:
         region = _region(items, shape)
         if values.ndim:
@@ -162,12 +162,12 @@ def _placeholder(shape: tuple[int, ...]) -> Any:
     return np.broadcast_to(np.zeros((), np.bool_), shape)
 
 
-def _number(value: Any, dtype: np.dtype[Any]) -> Any:
-    """A Python number as an array of a tensor's dtype."""
+def number_as(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A Python number as an array of a tensor's dtype. Raises RuntimeError where that cannot hold it."""
     if not isinstance(value, bool | int | float):
         raise TypeError(f"can't assign a {type(value).__name__} to a tensor of {dtype}")
     most = np.iinfo(dtype).max if dtype.kind in "iu" else float(np.finfo(dtype).max) if dtype.kind == "f" else math.inf
-    if not -most - 1 <= value <= most and (dtype.kind != "f" or math.isfinite(value)):
+    if not -most - 1 <= value <= most and (dtype.kind in "iu" or math.isfinite(value)):
         raise RuntimeError(f"value cannot be converted to type {dtype} without overflow: {value}")
     return np.asarray(value).astype(dtype)
 

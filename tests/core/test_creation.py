@@ -211,6 +211,33 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "int64"])
+@pytest.mark.parametrize("number", [2**63, 1e30, float("nan"), float("-inf")])
+def test_a_number_that_an_integer_dtype_cannot_hold_is_refused_and_does_not_wrap_around(dtype, number):
+    kind = getattr(sg, dtype)
+    for call in (
+        lambda: sg.tensor(number, dtype=kind),
+        lambda: sg.tensor([[0, 1], [number, 2]], dtype=kind),
+        lambda: sg.as_tensor([number], dtype=kind),
+        lambda: sg.full((2,), number, dtype=kind),
+        lambda: sg.zeros(2, dtype=kind).fill_(number),
+    ):
+        with pytest.raises(RuntimeError, match="without overflow"):
+            call()
+
+
+def test_a_number_within_a_dtype_is_taken_and_integers_are_int64_or_refused():
+    assert sg.tensor([0, 255], dtype=sg.uint8).tolist() == [0, 255]
+    assert sg.tensor([-128, 126.9], dtype=sg.int8).tolist() == [-128, 126]
+    assert sg.zeros(1, dtype=sg.uint8).fill_(-1).tolist() == [255]  # as in PyTorch
+    assert sg.tensor([], dtype=sg.uint8).tolist() == []
+    assert sg.tensor(2**63 - 1).item() == 2**63 - 1
+    assert sg.tensor(2**63, dtype=sg.float32).item() == 2.0**63
+    assert sg.zeros(1, dtype=sg.bool).fill_(float("nan")).tolist() == [True]
+    with pytest.raises(RuntimeError, match="int64 without overflow: 9223372036854775808"):
+        sg.tensor([2**63])
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_bad_input_gets_an_exception_and_a_sentence(name):
     call, error, words = WRONG[name]

@@ -205,6 +205,37 @@ def test_fill_takes_one_number():
         sg.ones(2).fill_(sg.ones(2))
 
 
+@pytest.mark.parametrize("size", [2, 17, 150])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_write_from_the_memory_that_is_written_to_reads_what_was_there_before(size, recorded):
+    """Where PyTorch refuses, or reads what it has just written."""
+    views = {
+        "transposed": (lambda x: x, lambda x: x.T),
+        "from the row above": (lambda x: x[1:], lambda x: x[:-1]),
+        "from the row below": (lambda x: x[:-1], lambda x: x[1:]),
+        "from the left": (lambda x: x[:, 1:], lambda x: x[:, :-1]),
+        "its own first row": (lambda x: x, lambda x: x[0]),
+        "its own first column": (lambda x: x, lambda x: x[:, :1]),
+        "one of its numbers": (lambda x: x, lambda x: x[1, 1]),
+        "a column from a row": (lambda x: x[:, 1], lambda x: x[0]),
+    }
+    numbers = np.random.default_rng(size).standard_normal((size, size))
+    seed = sg.from_numpy(np.random.default_rng(1).standard_normal((size, size)))
+    for name, (written, read) in views.items():
+        expected = []
+        for source in (lambda x, read=read: read(x), lambda x, read=read: read(x).clone()):
+            leaf = sg.tensor(numbers, requires_grad=recorded)
+            x = leaf * 1
+            written(x).add_(source(x), alpha=2)
+            if recorded:
+                x.backward(seed)
+            expected.append([x.tolist(), leaf.grad.tolist() if recorded else None])
+        assert expected[0] == expected[1], name
+        before = numbers.copy()
+        written(before)[...] += 2 * read(numbers)
+        assert expected[0][0] == before.tolist(), name
+
+
 def test_memory_that_several_elements_share_is_not_written_to():
     with pytest.raises(RuntimeError, match=r"more than one element|several elements share"):
         sg.ones(1).expand(3).add_(1)

@@ -91,7 +91,7 @@ def test_the_same_bits_come_out_for_any_number_of_threads(isa, draw, threads):
     for name, call in large_calls(k, draw).items():
         with threads(1):
             expected = call().tobytes()
-        for n in (2, 3, 4):
+        for n in (2, 3, 4, 7):
             with threads(n):
                 assert call().tobytes() == expected, f"{name} with {n} threads"
 
