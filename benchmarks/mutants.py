@@ -109,6 +109,8 @@ OF_KERNELS = {
     "adaptive_max_pool2d_input_grad": "test_adaptive_max_pool2d_is_the_largest_of_each_part",
     "cross_entropy_grad": "test_cross_entropy_and_its_gradient_are_those_of_the_scalar_graph",
     "relu_grad": "test_relu_keeps_what_is_positive_and_its_gradient_follows",
+    "sigmoid_grad": "test_sigmoid_and_tanh_and_their_gradients_are_those_of_the_scalar_graph",
+    "tanh_grad": "test_sigmoid_and_tanh_and_their_gradients_are_those_of_the_scalar_graph",
     "softmax_grad": "test_softmax_and_its_gradient_are_those_of_the_scalar_graph",
     "log_softmax_grad": "test_softmax_and_its_gradient_are_those_of_the_scalar_graph",
 }

@@ -18,6 +18,11 @@ def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return np.errstate(all="ignore")(function)
 
 
+def is_array(x: Any) -> bool:
+    """Whether x is an array or a tensor, rather than a number or a Value: then one pass is better than several."""
+    return hasattr(x, "dtype")
+
+
 def div(a: float, b: float) -> float:
     """a / b."""
     try:
@@ -130,11 +135,6 @@ def relu_grad(g: float, y: float) -> float:
 def select(where: float, a: float) -> float:
     """a where `where` holds, else 0. A choice, not a product: 0 times inf would be nan."""
     return a if where else 0.0
-
-
-def select_array(where: Any, a: Any) -> Any:
-    """a where `where` holds, else 0."""
-    return np.where(where, a, np.zeros((), np.asarray(a).dtype))
 
 
 class Ieee(float):
