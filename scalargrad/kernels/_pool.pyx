@@ -232,11 +232,27 @@ allocator.allocator.free = pool_free
 handler = PyCapsule_New(&allocator, "mem_handler", NULL)
 
 
+# Smaller arrays malloc reuses well enough by itself, and to change NumPy's allocator and back takes 100 ns.
+cdef enum:
+    POOL_FROM_BYTES = 1 << 15
+
+
 def empty(shape, dtype):
     """An array of the pool, C-contiguous, its entries not set."""
     before = PyDataMem_SetHandler(handler)
     try:
         return np.empty(shape, dtype)
+    finally:
+        PyDataMem_SetHandler(before)
+
+
+def copied(cnp.ndarray array, dtype):
+    """The array's numbers as `dtype`, C-contiguous: of the pool, if they are not few."""
+    if cnp.PyArray_NBYTES(array) < POOL_FROM_BYTES:
+        return np.array(array, dtype, order="C")
+    before = PyDataMem_SetHandler(handler)
+    try:
+        return np.array(array, dtype, order="C")
     finally:
         PyDataMem_SetHandler(before)
 

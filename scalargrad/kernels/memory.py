@@ -12,19 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from .geometry import Array
+from .geometry import Array, Shape
 
-empty: Callable[[tuple[int, ...], Any], Array]
+empty: Callable[[Shape, np.dtype[Any]], Array]
 """empty(shape, dtype): an array, C-contiguous, its entries not set."""
+copied: Callable[[Array, np.dtype[Any]], Array]
+"""copied(array, dtype): its numbers, C-contiguous, in memory of their own."""
 
 try:
-    empty = importlib.import_module("._pool", __package__).empty
+    _pool = importlib.import_module("._pool", __package__)
+    empty, copied = _pool.empty, _pool.copied
 except ImportError:
-    empty = np.empty
-
-
-def copied(array: Array, dtype: Any) -> Array:
-    """The array's numbers as `dtype`, C-contiguous, in memory of their own."""
-    copy = empty(array.shape, dtype)
-    copy[...] = array
-    return copy
+    empty, copied = np.empty, lambda array, dtype: np.array(array, dtype, order="C")
