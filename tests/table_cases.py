@@ -157,6 +157,7 @@ CASES = {
     "mm": lambda d: [[d.real(2, 3), d.real(3, 4)]],
     "bmm": lambda d: [[d.real(2, 3, 4), d.real(2, 4, 2)], [d.real(5, 1, 2, 3), d.real(2, 3, 2)]],
     "mv": lambda d: [[d.real(2, 3), d.real(3)]],
+    "vm": lambda d: [[d.real(2), d.real(2, 3)]],
     "dot": lambda d: [[d.real(3), d.real(3)]],
     "addmm": lambda d: [
         [d.real(4), d.real(2, 3), d.real(3, 4), 0.5, 2.0],
