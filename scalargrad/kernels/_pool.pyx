@@ -246,9 +246,9 @@ def empty(shape, dtype):
         PyDataMem_SetHandler(before)
 
 
-def copied(cnp.ndarray array, dtype):
-    """The array's numbers as `dtype`, C-contiguous: of the pool, if they are not few."""
-    if cnp.PyArray_NBYTES(array) < POOL_FROM_BYTES:
+def copied(array, dtype):
+    """The numbers of an array, or a NumPy scalar, as `dtype`, C-contiguous: of the pool, if they are not few."""
+    if not cnp.PyArray_Check(array) or cnp.PyArray_NBYTES(<cnp.ndarray>array) < POOL_FROM_BYTES:
         return np.array(array, dtype, order="C")
     before = PyDataMem_SetHandler(handler)
     try:
