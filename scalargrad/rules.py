@@ -65,35 +65,14 @@ class ops:
     sin = Op(xp.sin, np.sin, "a", lambda g, a: g * ops.cos(a), promote="float")
     cos = Op(xp.cos, np.cos, "a", lambda g, a: -g * ops.sin(a), promote="float")
     tan = Op(xp.tan, np.tan, "a", lambda g, y: g * (1 + y * y), promote="float", domain={"a": (-1.5, 1.5)})
-    tanh = Op(
-        tanh,
-        kernels.tanh,
-        "a",
-        lambda g, y: ops.tanh_grad(g, y) if xp.is_array(y) else g * (1 - y * y),
-        promote="float",
-    )
-    tanh_grad = Op(
-        None,
-        kernels.tanh_grad,
-        "g_y y",
-        lambda g, y: ops.tanh_grad(g, y),
-        lambda g, g_y, y: g * g_y * (-2 * y),
-        name="tanh_backward",
-    )
+    tanh = Op(tanh, kernels.tanh, "a", lambda g, y: g * (1 - y * y), promote="float")
     sigmoid = Op(
         xp.sigmoid,
         kernels.sigmoid,
         "a",
-        lambda g, y: ops.sigmoid_grad(g, y) if xp.is_array(y) else g * (y * (1 - y)),
+        lambda g, y: g * (y * (1 - y)),
+        gradients=lambda g, y, wanted: [kernels.sigmoid_grad(g, y)],
         promote="float",
-    )
-    sigmoid_grad = Op(
-        None,
-        kernels.sigmoid_grad,
-        "g_y y",
-        lambda g, y: ops.sigmoid_grad(g, y),
-        lambda g, g_y, y: g * g_y * (1 - 2 * y),
-        name="sigmoid_backward",
     )
     relu = Op(
         xp.relu,

@@ -18,7 +18,6 @@ from scalargrad import dtypes, kernels
 from scalargrad.dtypes import float32, float64, promoted
 from scalargrad.grad_mode import _Scope, mode
 from scalargrad.graph import Node, Outputs, sweep, tick
-from scalargrad.kernels import memory
 from scalargrad.methods.graph import InGraph
 from scalargrad.nodes import STALE, RemovableHandle, Saved, TensorNode, recorded
 from scalargrad.operation import Op, check_broadcast, mask_of
@@ -180,7 +179,7 @@ class Tensor(InGraph):
             and grad.flags.c_contiguous
         )
         if before is None:
-            self._grad = wrap(grad if ours else memory.copied(grad, self._array.dtype))
+            self._grad = wrap(grad if ours else kernels.memory.copied(grad, self._array.dtype))
         elif before.edge is not None:
             self._grad = before + wrap(np.asarray(grad))
         else:

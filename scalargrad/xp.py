@@ -18,11 +18,6 @@ def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return np.errstate(all="ignore")(function)
 
 
-def is_array(x: Any) -> bool:
-    """Whether x is an array or a tensor, rather than a number or a Value: then one pass is better than several."""
-    return hasattr(x, "dtype")
-
-
 def div(a: float, b: float) -> float:
     """a / b."""
     try:

@@ -19,6 +19,7 @@ import numpy as np
 
 from scalargrad.version import __version__
 
+from . import memory as memory
 from . import (
     plain,
     plain_block,
@@ -108,7 +109,6 @@ __all__ = [
     "sum_over",
     "sum_to_size",
     "tanh",
-    "tanh_grad",
     "why",
     "zero_fill",
 ]
@@ -266,7 +266,6 @@ log1p = _chosen(plain_elementwise.log1p)
 tanh = _chosen(plain_elementwise.tanh)
 sigmoid = _chosen(plain_elementwise.sigmoid)
 sigmoid_grad = _chosen(plain_elementwise.sigmoid_grad)
-tanh_grad = _chosen(plain_elementwise.tanh_grad)
 sum_over = _chosen(plain_reduction.sum_over)
 mean_over = _chosen(plain_reduction.mean_over)
 max_over = _chosen(plain_reduction.max_over)

@@ -1,6 +1,6 @@
 # The loops of arithmetic, comparisons and elementary functions, element by element.
 cdef enum:
-    ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD, SIGMOID_GRAD, TANH_GRAD
+    ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD, SIGMOID_GRAD
     EQ, NE, LT, LE, GT, GE
     NEG, ABSOLUTE, SQRT_OF, SQUARE, CUBE, RECIPROCAL, RECIPROCAL_OF_SQUARE, RELU
     EXP_OF, EXPM1_OF, LOG_OF, LOG1P_OF, TANH_OF, SIGMOID_OF
@@ -30,9 +30,7 @@ cdef inline vec combined(int op, vec a, vec b) noexcept nogil:
         return VSELECT(VEQUAL(a, a), VMIN(a, b), a)
     if op == RELU_GRAD:
         return VANDNOT(a, VLESSEQ0(b))
-    if op == SIGMOID_GRAD:
-        return a * (b * (VSET1(<real>1) - b))
-    return a * (VSET1(<real>1) - b * b)  # TANH_GRAD
+    return a * (b * (VSET1(<real>1) - b))  # SIGMOID_GRAD
 
 
 cdef inline ivec compared(int op, vec a, vec b) noexcept nogil:
@@ -131,8 +129,6 @@ cdef void binary_row(int op, const real* a, const real* b, char* out, Py_ssize_t
         row_of(RELU_GRAD, a, b, out, n, moving)
     elif op == SIGMOID_GRAD:
         row_of(SIGMOID_GRAD, a, b, out, n, moving)
-    elif op == TANH_GRAD:
-        row_of(TANH_GRAD, a, b, out, n, moving)
     elif op == EQ:
         row_of(EQ, a, b, out, n, moving)
     elif op == NE:

@@ -239,11 +239,6 @@ def sigmoid_grad(g, y):
     return binary(SIGMOID_GRAD, "sigmoid_grad", g, y)
 
 
-def tanh_grad(g, y):
-    """See `plain_elementwise.tanh_grad`."""
-    return binary(TANH_GRAD, "tanh_grad", g, y)
-
-
 cdef struct Selection:
     const u8* condition
     const real* a

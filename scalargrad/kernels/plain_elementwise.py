@@ -169,9 +169,3 @@ def sigmoid(x: Any) -> Array:
 def sigmoid_grad(g: Any, y: Any) -> Array:
     """g · y · (1 − y): what a sigmoid with the result y sends back."""
     return np.asarray(g * (y * (1 - y)), order="C")
-
-
-@IEEE
-def tanh_grad(g: Any, y: Any) -> Array:
-    """g · (1 − y²): what a hyperbolic tangent with the result y sends back."""
-    return np.asarray(g * (1 - y * y), order="C")

@@ -372,15 +372,14 @@ def test_relu_keeps_what_is_positive_and_its_gradient_follows(k, dtype, close, s
     close(k.relu_grad(g, y), [b if a > 0 else 0 for a, b in zip(x.tolist(), g.tolist(), strict=True)])
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
 @pytest.mark.parametrize("size", [1, 3, 16, 37])
-def test_sigmoid_and_tanh_and_their_gradients_are_those_of_the_scalar_graph(k, dtype, close, name, size):
+def test_sigmoid_and_its_gradient_are_those_of_the_scalar_graph(k, dtype, close, size):
     x, g = values(3 * numbers(size)), numbers(size, seed=2)
-    expected = [getattr(v, name)() for v in x]
+    expected = [v.sigmoid() for v in x]
     sum(a * float(b) for a, b in zip(expected, g, strict=True)).backward()
-    y = getattr(k, name)((3 * numbers(size)).astype(dtype))
+    y = k.sigmoid((3 * numbers(size)).astype(dtype))
     close(y, [float(v) for v in expected])
-    close(getattr(k, name + "_grad")(g.astype(dtype), y), gradient(x))
+    close(k.sigmoid_grad(g.astype(dtype), y), gradient(x))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
