@@ -40,7 +40,12 @@ from scalargrad import core, kernels
 TESTS = Path(__file__).parent.parent / "tests"
 
 _GUARDED = "where y is 0, so is the x − mean that this is multiplied by: two guards, of which either would do"
+_EQUAL = "the entries that equal the extreme are those that it equals"
+
 EQUIVALENT = {
+    ("max", "∂x: x for y and back"): _EQUAL,
+    ("min", "∂x: x for y and back"): _EQUAL,
+    ("median", "∂x: x for y and back"): _EQUAL,
     ("transpose", "∂x: dim0 for dim1 and back"): "exchanging two dimensions is symmetric in them",
     ("softplus", "∂x: beta for x and back"): "the derivative is a function of their product",
     ("std", "∂x: do not choose in ops.select(ops.ne(y, 0), g / (2 * (y + ops.eq(y, 0))))"): _GUARDED,
@@ -109,6 +114,7 @@ OF_KERNELS = {
     "adaptive_max_pool2d_input_grad": "test_adaptive_max_pool2d_is_the_largest_of_each_part",
     "cross_entropy_grad": "test_cross_entropy_and_its_gradient_are_those_of_the_scalar_graph",
     "relu_grad": "test_relu_keeps_what_is_positive_and_its_gradient_follows",
+    "sigmoid_grad": "test_sigmoid_and_its_gradient_are_those_of_the_scalar_graph",
     "softmax_grad": "test_softmax_and_its_gradient_are_those_of_the_scalar_graph",
     "log_softmax_grad": "test_softmax_and_its_gradient_are_those_of_the_scalar_graph",
 }

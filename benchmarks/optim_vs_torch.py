@@ -38,13 +38,13 @@ WAYS: list[dict[str, bool]] = [{"foreach": False}, {"foreach": True}, {"fused": 
 
 
 def parameters(library: Any, shapes: list[tuple[int, ...]]) -> list[Any]:
-    """Parameters with gradients, the same numbers on each call."""
+    """Parameters with gradients, the same numbers on each call, in memory of the library's own as in a network."""
     random = np.random.default_rng(0)
     made = []
     for shape in shapes:
-        p = library.from_numpy(random.standard_normal(shape, dtype=np.float32))
+        p = library.tensor(random.standard_normal(shape, dtype=np.float32))
         p.requires_grad = True
-        p.grad = library.from_numpy(random.standard_normal(shape, dtype=np.float32))
+        p.grad = library.tensor(random.standard_normal(shape, dtype=np.float32))
         made.append(p)
     return made
 

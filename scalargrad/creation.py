@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scalargrad import dtypes
+from scalargrad.kernels import memory
 from scalargrad.ops.shape import as_shape
 from scalargrad.ops.subscript import number_as
 from scalargrad.tensor import Tensor, wrap
@@ -20,7 +21,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
     integer dtype cannot hold.
     """
     array = _array(data, "tensor")
-    made = wrap(np.array(array, _checked(data, array, dtype, "tensor"), order="C"))
+    made = wrap(memory.copied(array, _checked(data, array, dtype, "tensor")))
     made.requires_grad = requires_grad
     return made
 
@@ -115,6 +116,12 @@ def _made(array: Any, requires_grad: bool) -> Tensor:
     return made
 
 
+def _filled(shape: tuple[int, ...], value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    array = memory.empty(shape, dtype)
+    array[...] = value
+    return array
+
+
 def _or_default(dtype: Any, operation: str) -> np.dtype[Any]:
     return dtypes.default_float if dtype is None else dtypes.as_dtype(dtype, operation)
 
@@ -126,12 +133,12 @@ def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 
 def ones(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """All 1."""
-    return _made(np.ones(_shaped("ones", size), _or_default(dtype, "ones")), requires_grad)
+    return _made(_filled(_shaped("ones", size), 1, _or_default(dtype, "ones")), requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Whatever was in the memory."""
-    return _made(np.empty(_shaped("empty", size), _or_default(dtype, "empty")), requires_grad)
+    return _made(memory.empty(_shaped("empty", size), _or_default(dtype, "empty")), requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -139,7 +146,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
     value = _array(fill_value, "full")
     if value.ndim:
         raise TypeError(f"full(): argument 'fill_value' must be one number, got shape {list(value.shape)}")
-    return _made(np.full(_shaped("full", (size,)), value, _checked(fill_value, value, dtype, "full")), requires_grad)
+    return _made(_filled(_shaped("full", (size,)), value, _checked(fill_value, value, dtype, "full")), requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from scalargrad import dtypes
 from scalargrad.generator import Generator, numbers_of
+from scalargrad.kernels import memory
 from scalargrad.ops.shape import as_shape
 from scalargrad.tensor import Tensor, wrap
 
@@ -38,13 +39,15 @@ def _floating(operation: str, dtype: Any) -> np.dtype[Any]:
 def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1)."""
     kind = _floating("rand", dtype)
-    return _made(numbers_of(generator).random(_sizes("rand", size), kind), kind, requires_grad)
+    numbers = memory.empty(_sizes("rand", size), kind)
+    return _made(numbers_of(generator).random(None, kind, numbers), kind, requires_grad)
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Normal, with mean 0 and variance 1."""
     kind = _floating("randn", dtype)
-    return _made(numbers_of(generator).standard_normal(_sizes("randn", size), kind), kind, requires_grad)
+    numbers = memory.empty(_sizes("randn", size), kind)
+    return _made(numbers_of(generator).standard_normal(None, kind, numbers), kind, requires_grad)
 
 
 def randint(*bounds_and_size: Any, generator: Generator | None = None, dtype: Any = None) -> Tensor:

@@ -66,7 +66,14 @@ class ops:
     cos = Op(xp.cos, np.cos, "a", lambda g, a: -g * ops.sin(a), promote="float")
     tan = Op(xp.tan, np.tan, "a", lambda g, y: g * (1 + y * y), promote="float", domain={"a": (-1.5, 1.5)})
     tanh = Op(tanh, kernels.tanh, "a", lambda g, y: g * (1 - y * y), promote="float")
-    sigmoid = Op(xp.sigmoid, kernels.sigmoid, "a", lambda g, y: g * (y * (1 - y)), promote="float")
+    sigmoid = Op(
+        xp.sigmoid,
+        kernels.sigmoid,
+        "a",
+        lambda g, y: g * (y * (1 - y)),
+        gradients=lambda g, y, wanted: [kernels.sigmoid_grad(g, y)],
+        promote="float",
+    )
     relu = Op(
         xp.relu,
         fusion.relu,
@@ -99,7 +106,14 @@ class ops:
         promote="common",
         kinks=lambda a, b: a - b,
     )
-    select = Op(xp.select, xp.select_array, "condition a", None, lambda g, condition: ops.select(condition, g))
+    select = Op(
+        xp.select,
+        kernels.select,
+        "condition a",
+        None,
+        lambda g, condition: ops.select(condition, g),
+        fits=True,
+    )
 
     eq = _condition(operator.eq, kernels.eq)
     ne = _condition(operator.ne, kernels.ne)

@@ -179,7 +179,7 @@ class Tensor(InGraph):
             and grad.flags.c_contiguous
         )
         if before is None:
-            self._grad = wrap(grad if ours else np.array(grad, self._array.dtype, order="C"))
+            self._grad = wrap(grad if ours else kernels.memory.copied(grad, self._array.dtype))
         elif before.edge is not None:
             self._grad = before + wrap(np.asarray(grad))
         else:
@@ -441,8 +441,8 @@ def _start(i: int, y: Tensor, seed: Any, recording: bool) -> Any:
         )
     if seed._array.dtype != dtype:
         seed = shaping.cast(seed, dtype)
-    # What somebody holds could be written to by a hook, or by a Function's backward, on the way.
-    return seed if recording else seed.array.copy()
+    # Somebody may hold it, and nobody writes to it: hooks and Functions get copies, and leaves keep copies.
+    return seed if recording else seed.array
 
 
 def _plus(a: Any, b: Any) -> Any:

@@ -132,11 +132,6 @@ def select(where: float, a: float) -> float:
     return a if where else 0.0
 
 
-def select_array(where: Any, a: Any) -> Any:
-    """a where `where` holds, else 0."""
-    return np.where(where, a, np.zeros((), np.asarray(a).dtype))
-
-
 class Ieee(float):
     """A float whose division never raises, for derivatives that meet a zero (see Value.pull)."""
 

@@ -155,6 +155,7 @@ CASES = {
     "mm": lambda d: [[d.real(2, 3), d.real(3, 4)]],
     "bmm": lambda d: [[d.real(2, 3, 4), d.real(2, 4, 2)], [d.real(5, 1, 2, 3), d.real(2, 3, 2)]],
     "mv": lambda d: [[d.real(2, 3), d.real(3)]],
+    "vm": lambda d: [[d.real(2), d.real(2, 3)]],
     "dot": lambda d: [[d.real(3), d.real(3)]],
     "addmm": lambda d: [
         [d.real(4), d.real(2, 3), d.real(3, 4), 0.5, 2.0],
@@ -166,8 +167,8 @@ CASES = {
     "linear_weight_grad": lambda d: [[d.real(2, 4), d.real(2, 3)]],
     "amax": lambda d: [[d.apart(3, 4), (1,), False], [d.apart(3, 4), None, True]],
     "amin": lambda d: [[d.apart(3, 4), (1,), False], [d.apart(3, 4), None, True]],
-    "max": lambda d: [[d.apart(3, 4)]],
-    "min": lambda d: [[d.apart(3, 4)]],
+    "max": lambda d: [[d.apart(3, 4), None, False]],
+    "min": lambda d: [[d.apart(3, 4), None, False]],
     "median": lambda d: [[d.apart(3, 4)]],
     "attains": lambda d: [[d.real(2, 3), d.real(2), (1,), False]],
     "argmax": lambda d: [[d.apart(3, 4), 1, False], [d.apart(3, 4), None, False]],

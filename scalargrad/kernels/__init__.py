@@ -19,6 +19,7 @@ import numpy as np
 
 from scalargrad.version import __version__
 
+from . import memory as memory
 from . import (
     plain,
     plain_block,
@@ -93,10 +94,12 @@ __all__ = [
     "relu_grad",
     "relu_max_pool2d",
     "rmsprop_step",
+    "select",
     "set_num_threads",
     "sgd_step",
     "show_config",
     "sigmoid",
+    "sigmoid_grad",
     "softmax",
     "softmax_grad",
     "spread_over",
@@ -245,6 +248,7 @@ div = _chosen(plain_elementwise.div)
 maximum = _chosen(plain_elementwise.maximum)
 minimum = _chosen(plain_elementwise.minimum)
 power = _chosen(plain_elementwise.power)
+select = _chosen(plain_elementwise.select)
 accumulate = _chosen(plain_elementwise.accumulate)
 eq = _chosen(plain_elementwise.eq)
 ne = _chosen(plain_elementwise.ne)
@@ -261,6 +265,7 @@ log = _chosen(plain_elementwise.log)
 log1p = _chosen(plain_elementwise.log1p)
 tanh = _chosen(plain_elementwise.tanh)
 sigmoid = _chosen(plain_elementwise.sigmoid)
+sigmoid_grad = _chosen(plain_elementwise.sigmoid_grad)
 sum_over = _chosen(plain_reduction.sum_over)
 mean_over = _chosen(plain_reduction.mean_over)
 max_over = _chosen(plain_reduction.max_over)

@@ -1,6 +1,6 @@
 # The loops of arithmetic, comparisons and elementary functions, element by element.
 cdef enum:
-    ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD
+    ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD, SIGMOID_GRAD
     EQ, NE, LT, LE, GT, GE
     NEG, ABSOLUTE, SQRT_OF, SQUARE, CUBE, RECIPROCAL, RECIPROCAL_OF_SQUARE, RELU
     EXP_OF, EXPM1_OF, LOG_OF, LOG1P_OF, TANH_OF, SIGMOID_OF
@@ -28,7 +28,9 @@ cdef inline vec combined(int op, vec a, vec b) noexcept nogil:
         return VSELECT(VEQUAL(a, a), VMAX(a, b), a)
     if op == MINIMUM:
         return VSELECT(VEQUAL(a, a), VMIN(a, b), a)
-    return VANDNOT(a, VLESSEQ0(b))  # RELU_GRAD
+    if op == RELU_GRAD:
+        return VANDNOT(a, VLESSEQ0(b))
+    return a * (b * (VSET1(<real>1) - b))  # SIGMOID_GRAD
 
 
 cdef inline ivec compared(int op, vec a, vec b) noexcept nogil:
@@ -125,6 +127,8 @@ cdef void binary_row(int op, const real* a, const real* b, char* out, Py_ssize_t
         row_of(MINIMUM, a, b, out, n, moving)
     elif op == RELU_GRAD:
         row_of(RELU_GRAD, a, b, out, n, moving)
+    elif op == SIGMOID_GRAD:
+        row_of(SIGMOID_GRAD, a, b, out, n, moving)
     elif op == EQ:
         row_of(EQ, a, b, out, n, moving)
     elif op == NE:
@@ -177,6 +181,24 @@ cdef void unary_row(int op, const real* x, real* out, Py_ssize_t n) noexcept nog
         over_row(TANH_OF, x, out, n)
     else:
         over_row(SIGMOID_OF, x, out, n)
+
+
+cdef inline vec chosen(u8vec condition, vec a) noexcept nogil:
+    return VANDNOT(a, IEQUAL(FROM_BYTES(condition), 0))
+
+
+cdef inline void select_row(const u8* condition, const real* a, real* out, Py_ssize_t n, bint a_moves) noexcept nogil:
+    cdef vec x = VSET1(a[0])
+    cdef Py_ssize_t i = 0
+    while i + VL <= n:
+        if a_moves:
+            x = at(a + i)
+        (<uvec*>(out + i))[0] = chosen((<const u8vec*>(condition + i))[0], x)
+        i += VL
+    if i < n:
+        if a_moves:
+            x = VLOADN(a + i, n - i)
+        VSTOREN(out + i, chosen(LOAD_BYTES(condition + i, n - i), x), n - i)
 
 
 # Two operands that broadcast. Axes next to each other along which the same operands move are one loop, innermost first.

@@ -234,6 +234,55 @@ def sigmoid(x):
     return unary(SIGMOID_OF, "sigmoid", x, FLOP_PER_FUNCTION)
 
 
+def sigmoid_grad(g, y):
+    """See `plain_elementwise.sigmoid_grad`."""
+    return binary(SIGMOID_GRAD, "sigmoid_grad", g, y)
+
+
+cdef struct Selection:
+    const u8* condition
+    const real* a
+    real* out
+    Py_ssize_t n
+    bint a_moves
+
+
+cdef void selection_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexcept nogil:
+    cdef Selection* s = <Selection*>job
+    cdef Py_ssize_t start = start_of(share, n_shares, s.n), n = start_of(share + 1, n_shares, s.n) - start
+    if s.a_moves:
+        select_row(s.condition + start, s.a + start, s.out + start, n, True)
+    else:
+        select_row(s.condition + start, s.a, s.out + start, n, False)
+
+
+def select(condition, a):
+    """See `plain_elementwise.select`."""
+    cdef Selection s
+    cdef cnp.ndarray y
+    if (
+        not is_ours(a) or not cnp.PyArray_CheckExact(condition)
+        or cnp.PyArray_TYPE(<cnp.ndarray>condition) != cnp.NPY_BOOL
+        or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>condition)
+        or cnp.PyArray_NDIM(<cnp.ndarray>a) and not same_shape(<cnp.ndarray>condition, <cnp.ndarray>a)
+    ):
+        return elsewhere("select", condition, a)
+    y = fresh(cnp.PyArray_NDIM(<cnp.ndarray>condition), cnp.PyArray_DIMS(<cnp.ndarray>condition), REAL_TYPENUM)
+    s.condition = <const u8*>DATA_OF(condition)
+    s.a = data(<cnp.ndarray>a)
+    s.a_moves = cnp.PyArray_NDIM(<cnp.ndarray>a) > 0
+    s.out = data(y)
+    s.n = cnp.PyArray_SIZE(y)
+    if s.n == 0:
+        return y
+    if s.n < KEEP_LOCK_BELOW:
+        selection_worker(&s, 0, 1)
+    else:
+        with nogil:
+            run(selection_worker, &s, shares_of(FLOP_PER_MOVE * s.n, s.n))
+    return y
+
+
 def power(a, n):
     """See `plain_elementwise.power`."""
     cdef real exponent

@@ -134,7 +134,7 @@ class activating:
     erf = Op(None, _erf, "x", lambda g, x: g * (ops.exp(-x * x) * (2 / math.sqrt(math.pi))), promote="float")
     dropout: Op = Op(
         None,
-        xp.quiet(lambda x, kept, scale: xp.select_array(kept, x) * scale),
+        xp.quiet(lambda x, kept, scale: kernels.select(kept, x) * scale),
         "x kept scale",
         lambda g, kept, scale: activating.dropout(g, kept, scale),
         name="native_dropout",

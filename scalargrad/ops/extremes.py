@@ -21,15 +21,22 @@ from scalargrad.rules import ops
 
 
 def _attains(x: Any, y: Any, dim: Dims, keepdim: bool) -> Any:
-    whole = summing.spread(np.asarray(y), x.shape, dim, keepdim)
-    return (x == whole) | ((x != x) & (whole != whole))
+    y = np.asarray(y)
+    if dim is not None and not keepdim:
+        y = np.expand_dims(y, dim)
+    ties = kernels.eq(x, y)
+    is_nan = kernels.ne(y, y)
+    if is_nan.any():
+        ties |= (x != x) & is_nan
+    return ties
 
 
 def shares(g: Any, x: Any, y: Any, dim: Dims = None, keepdim: bool = False) -> Any:
     """g divided evenly among the entries of x that attain y, or that are nan if y is."""
     ties = finding.attains(x, y, dim, keepdim)
     n_ties = shaping.cast(summing.sum(ties, dim, keepdim), g.dtype)
-    return ops.select(ties, summing.spread(g / n_ties, x.shape, dim, keepdim))
+    share = g / n_ties
+    return ops.select(ties, share if dim is None else summing.spread(share, x.shape, dim, keepdim))
 
 
 def _median(x: Any) -> Any:
@@ -81,8 +88,7 @@ class finding:
 
     amax = _extreme_row(kernels.max_over)
     amin = _extreme_row(kernels.min_over)
-    max = Op(None, lambda x: kernels.max_over(x, None, False), "x", lambda g, x, y: shares(g, x, y))
-    min = Op(None, lambda x: kernels.min_over(x, None, False), "x", lambda g, x, y: shares(g, x, y))
+    max, min = _extreme_row(kernels.max_over), _extreme_row(kernels.min_over)
     median = Op(None, _median, "x", lambda g, x, y: shares(g, x, y))
     attains = Op(None, _attains, "x y dim keepdim")
 
@@ -125,17 +131,24 @@ def _at_index(input: Any, dim: Any, keepdim: bool, find: Op, take: Op) -> tuple[
     return take(input, indices, dim, keepdim), indices
 
 
+def _of_all(input: Any, row: Op) -> Any:
+    """The extreme of all entries."""
+    check_tensor(input, row.name)
+    try:
+        return row(input, None, False)
+    except ValueError:
+        _refuse_empty(input, None, row.name)
+        raise
+
+
 def _extreme(
     input: Any, dim: Any, keepdim: Any, other: Any, axis: Any, keepdims: Any, rows: tuple[Op, Op, Op], result: Any
 ) -> Any:
-    """What `max` and `min` do, which have three forms."""
+    """What `max` and `min` do with a dimension, or with another tensor."""
     whole, find, take = rows
     check_tensor(input, whole.name)
     if other is not None:
         dim = other
-    if dim is None and axis is None:
-        _refuse_empty(input, None, whole.name)
-        return whole(input)
     if isinstance(dim, _TENSORS):
         return (elementwise.maximum if whole is finding.max else elementwise.minimum)(input, dim)
     dims, keepdim = named_dims(dim, keepdim, axis, keepdims, input, whole.name)
@@ -158,6 +171,8 @@ def max(
     Ties: the first index, and its entry gets the gradient; without `dim`, all that tie share it. nan wins.
     Raises RuntimeError without entries, IndexError along a dimension of size 0.
     """
+    if dim is None and other is None and axis is None:
+        return _of_all(input, finding.max)
     return _extreme(input, dim, keepdim, other, axis, keepdims, _MAX, return_types.max)
 
 
@@ -168,6 +183,8 @@ def min(
 
     Ties, nan and errors as for `max`.
     """
+    if dim is None and other is None and axis is None:
+        return _of_all(input, finding.min)
     return _extreme(input, dim, keepdim, other, axis, keepdims, _MIN, return_types.min)
 
 

@@ -41,6 +41,8 @@ def matmul(input: Any, other: Any) -> Any:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {n}D and {m}D")
     if m == 1 and n <= 2:
         return (multiplying.dot if n == 1 else multiplying.mv)(input, other)
+    if n == 1 and m == 2:
+        return multiplying.vm(input, other)
     if n == 1:
         return shaping.squeeze(matmul(shaping.unsqueeze(input, 0), other), (m - 2,))
     if m == 1:

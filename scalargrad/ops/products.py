@@ -82,6 +82,14 @@ class multiplying:
         lambda g, v: shaping.unsqueeze(g, 1) * v,
         lambda g, a: multiplying.mv(shaping.t(a), g),
     )
+    vm = Op(
+        None,
+        _product,
+        "v a",
+        lambda g, a: multiplying.mv(a, g),
+        lambda g, v: shaping.unsqueeze(v, 1) * g,
+        name="squeeze",
+    )
     dot = Op(None, _product, "a b", lambda g, b: g * b, lambda g, a: g * a)
     addmm = Op(
         None,

@@ -8,9 +8,8 @@ from copy import deepcopy
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from scalargrad.grad_mode import enable_grad
+from scalargrad.kernels import memory
 from scalargrad.nn.parameter import zero_gradients
 from scalargrad.tensor import Tensor, wrap
 
@@ -143,7 +142,9 @@ class Optimizer:
 
 def zeros_for(p: Tensor) -> Tensor:
     """What is remembered about a parameter, at first: zeros of its shape and dtype."""
-    return wrap(np.zeros_like(p.array, order="C"))
+    zeros = memory.empty(p.array.shape, p.array.dtype)
+    zeros[...] = 0
+    return wrap(zeros)
 
 
 def at_least(options: Mapping[str, Any], name: str, words: str, lowest: float = 0.0) -> None:
@@ -163,4 +164,4 @@ def _taken_over(number: Any, name: str, value: Any, p: Tensor) -> Any:
         raise ValueError(
             f"loaded state dict has a {name} of shape {value.shape} for parameter {number}, whose shape is {p.shape}"
         )
-    return wrap(np.array(value.array, p.dtype, order="C"))
+    return wrap(memory.copied(value.array, p.dtype))

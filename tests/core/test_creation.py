@@ -243,3 +243,10 @@ def test_bad_input_gets_an_exception_and_a_sentence(name):
     call, error, words = WRONG[name]
     with pytest.raises(error, match=words):
         call()
+
+
+def test_large_tensors_begin_on_a_cache_line_where_the_kernels_are_compiled():
+    made = (sg.tensor(np.ones(20_000)), sg.ones(20_000), sg.full((20_000,), 2.0), sg.empty(20_000), sg.rand(20_000))
+    places = {t.numpy().ctypes.data % 64 for t in (*made, sg.randn(20_000))}
+    assert places == {0} or sg.kernels.isa == "numpy"
+    assert made[0].tolist() == made[1].tolist() == [1.0] * 20_000

@@ -179,6 +179,30 @@ def test_a_retained_gradient_is_what_the_hooks_leave(order):
     same(x.grad, 20.0)
 
 
+def test_the_gradient_that_backward_starts_from_is_neither_kept_nor_written_to():
+    class Doubling(sg.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            g.mul_(2)
+            return g
+
+    x, z = leaf(1.0, 2.0), leaf(1.0, 2.0)
+    for of_both in (x + z, x.clone(), Doubling.apply(x) * 1, Doubling.apply(x), x.view(2, 1).view(2), x + z + x):
+        seed = sg.ones(2, dtype=sg.float64)
+        of_both.register_hook(lambda g: g.add_(0))
+        of_both.retain_grad()
+        of_both.backward(seed)
+        for kept in (x.grad, z.grad, of_both.grad):
+            if kept is not None:
+                assert not share_memory(kept, seed)
+        same(seed, [1.0, 1.0])
+        x.grad = z.grad = None
+
+
 def test_a_retained_gradient_is_its_own_memory():
     x = leaf(1.0, 2.0)
     y = x + 0

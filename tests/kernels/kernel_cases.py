@@ -243,6 +243,14 @@ def draw_power(d: Draw) -> Case:
     return Case("power", [a], lambda k, a: k.power(a, exponent), about={"exponent": exponent})
 
 
+def draw_select(d: Draw) -> Case:
+    shape = d.shape()
+    condition, a = d.array(*shape) > 0, d.array(*shape)
+    if d.random.random() < 0.3:
+        a = a[tuple(slice(1) for _ in shape)].copy()
+    return Case("select", [a], lambda k, a: k.select(condition, a))
+
+
 def draw_step(d: Draw, name: str) -> Case:
     shapes = [d.shape() for _ in range(d.small(1))]
     lists = [[np.asarray(np.abs(d.array(*shape)) + i) for shape in shapes] for i in range(5)]
@@ -303,6 +311,7 @@ DRAWN: dict[str, Callable[[Draw], Case]] = {
         "sum_by_channel", [d.array(d.small(), d.small(), d.size(), d.size())], lambda k, x: k.sum_by_channel(x)
     ),
     "power": draw_power,
+    "select": draw_select,
     **{name: lambda d, name=name: draw_step(d, name) for name in ("sgd_step", "adam_step", "rmsprop_step")},
 }
 ELEMENTWISE = ["x", "y", "g", "a", "b"]

@@ -141,6 +141,37 @@ def test_power_takes_arrays_on_either_side(k, draw, dtype):
     np.testing.assert_array_equal(k.power(2.0, n), np.power(dtype.type(2), n))
 
 
+@pytest.mark.filterwarnings("error")
+def test_select_chooses_and_does_not_multiply(k, dtype, draw):
+    for shape in ((), (1,), (5,), (19,), (4, 16), (300, 70), (0,)):
+        condition, a = np.asarray(draw(*shape) > 0), np.asarray(special(shape, dtype, 1))
+        expected, kept = np.where(condition, a, dtype.type(0)), condition.copy()
+        for chosen in (k.select(condition, a), k.select(condition.tolist(), a), k.select(condition[...], a)):
+            assert (type(chosen), chosen.dtype) == (np.ndarray, dtype)
+            np.testing.assert_array_equal(chosen, expected)
+            assert not np.shares_memory(chosen, a)
+        one = k.select(condition, np.asarray(dtype.type(np.inf)))
+        np.testing.assert_array_equal(one, np.where(kept, dtype.type(np.inf), 0))
+        np.testing.assert_array_equal(condition, kept)
+    strided = special((9, 8), dtype, 2)
+    np.testing.assert_array_equal(k.select((strided > 0).T, strided.T), np.where(strided > 0, strided, 0).T)
+    np.testing.assert_array_equal(k.select(strided[:1] > 0, strided), np.where(strided[:1] > 0, strided, 0))
+    np.testing.assert_array_equal(k.select(False, strided), np.zeros((9, 8), dtype))
+    assert k.select(np.array([True, False]), np.array([7, 8])).tolist() == [7, 0]
+    any_byte = np.array([0, 1, 2, 255] * 9, np.uint8).view(np.bool_)  # true is what is not 0
+    assert k.select(any_byte, np.ones(36, dtype)).tolist() == [0, 1, 1, 1] * 9
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_sigmoid_sends_back_keeps_infinity_and_nan_and_any_layout(k, dtype):
+    y = np.array([0, 1, 0.5, 1, np.nan, 0.5] * 5, dtype)
+    g = np.array([2, 2, -4, np.inf, 1, np.inf] * 5, dtype)
+    expected = np.array([0, 0, -1, np.nan, np.nan, np.inf] * 5, dtype)
+    np.testing.assert_array_equal(k.sigmoid_grad(g, y), expected)
+    np.testing.assert_array_equal(k.sigmoid_grad(g[::2], y[::2]), expected[::2])
+    assert k.sigmoid_grad(g, y).dtype == dtype
+
+
 def test_accumulate_adds_in_place(k, dtype, draw):
     for a, b in ((draw(7, 33), draw(7, 33)), (draw(90, 100), draw(90, 100)), (draw(4, 5), draw(5)), (draw(0), draw(0))):
         expected = a + b

@@ -64,6 +64,8 @@ def large_calls(k, draw):
         "its gradient": lambda: k.max_pool2d_input_grad(maps[:, :, ::2, ::2], offsets, maps.shape, *pool3),
         "avg_pool2d": lambda: k.avg_pool2d(maps, *pool3[:3], False, True, None),
         "relu": lambda: k.relu(maps),
+        "select": lambda: k.select(maps > 0, maps),
+        "sigmoid_grad": lambda: k.sigmoid_grad(maps, maps),
         "log_softmax": lambda: k.log_softmax(maps, -1),
         **{name: partial(stepped, k, name, maps) for name in ("sgd_step", "adam_step", "rmsprop_step")},
     }

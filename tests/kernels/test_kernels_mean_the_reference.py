@@ -372,6 +372,16 @@ def test_relu_keeps_what_is_positive_and_its_gradient_follows(k, dtype, close, s
     close(k.relu_grad(g, y), [b if a > 0 else 0 for a, b in zip(x.tolist(), g.tolist(), strict=True)])
 
 
+@pytest.mark.parametrize("size", [1, 3, 16, 37])
+def test_sigmoid_and_its_gradient_are_those_of_the_scalar_graph(k, dtype, close, size):
+    x, g = values(3 * numbers(size)), numbers(size, seed=2)
+    expected = [v.sigmoid() for v in x]
+    sum(a * float(b) for a, b in zip(expected, g, strict=True)).backward()
+    y = k.sigmoid((3 * numbers(size)).astype(dtype))
+    close(y, [float(v) for v in expected])
+    close(k.sigmoid_grad(g.astype(dtype), y), gradient(x))
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_cross_entropy_and_its_gradient_are_those_of_the_scalar_graph(k, dtype, close, reduction):
     sizes, target = (4, 5), [1, 0, 4, 1]

@@ -15,6 +15,7 @@ from scalargrad.tensor import wrap
 
 CASES = {
     "relu": (ops.relu, [(3, 4)], ()),
+    "sigmoid": (ops.sigmoid, [(3, 4)], ()),
     "conv2d": (convolving.conv2d, [(2, 4, 5, 6), (6, 2, 3, 2), (6,)], ((2, 1), (1, 2), (1, 2), 2)),
     "max_pool2d": (pooling.max_pool2d, [(2, 3, 6, 7)], ((2, 3), (2, 1), (1, 1), (1, 1), False)),
     "linear": (multiplying.linear, [(5,), (3, 4), (5, 4)], ()),

@@ -1,0 +1,26 @@
+"""Memory for the numbers of a tensor: of the kernels' pool where there is one, so that it begins on a cache line.
+
+What NumPy allocates begins 16 bytes past one, and then each vector of 64 bytes lies across two lines: relu of 100,000
+such numbers took 5.1 us instead of 4.0.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .geometry import Array, Shape
+
+empty: Callable[[Shape, np.dtype[Any]], Array]
+"""empty(shape, dtype): an array, C-contiguous, its entries not set."""
+copied: Callable[[Array, np.dtype[Any]], Array]
+"""copied(array, dtype): its numbers, C-contiguous, in memory of their own."""
+
+try:
+    _pool = importlib.import_module("._pool", __package__)
+    empty, copied = _pool.empty, _pool.copied
+except ImportError:
+    empty, copied = np.empty, lambda array, dtype: np.array(array, dtype, order="C")
