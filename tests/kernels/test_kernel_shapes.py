@@ -114,6 +114,16 @@ def test_depthwise_conv2d_and_its_gradients(N, channels, P, Q, kernel, stride, p
     agree("sum_by_channel", g)
 
 
+@pytest.mark.parametrize(("stride", "padding", "groups"), [(1, 1, 1), (2, 1, 1), (1, 0, 2)])
+def test_conv2d_whose_weights_are_larger_than_its_images(stride, padding, groups):
+    """A megabyte of weights for each group, in either direction and type."""
+    x, w = random(2, 200 * groups, 5, 6), random(150 * groups, 200, 3, 3)
+    geometry = ((stride, stride), (padding, padding), (1, 1), groups)
+    y = PLAIN.conv2d(x, w, None, *geometry)
+    agree("conv2d", x, w, random(150 * groups), *geometry, True)
+    agree("conv2d_input_grad", random(*y.shape), w, x.shape, *geometry)
+
+
 @pytest.mark.parametrize("channels", [16, 17, 35])
 @pytest.mark.parametrize(
     ("size", "stride", "padding"),
