@@ -1,6 +1,7 @@
 """Convolutions of well-known networks, forward and both gradients, in scalargrad's kernels and in PyTorch.
 
     python benchmarks/conv_vs_torch.py [--avx2] [--seconds 0.2] [--only lenet resnet mobilenet other] [--batch 1 8]
+                                       [--match '^8,.*,7,']
 
 Both libraries do the same convolution on the same numbers in one pinned process with one thread, call and call about,
 so that a machine whose speed drifts does not decide; a time is the least of all, of processor time, which does not
@@ -17,6 +18,7 @@ import argparse
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -190,14 +192,18 @@ def measure(arguments: argparse.Namespace) -> None:
     for network in arguments.only:
         batches = [(layer, [layer.N] if layer.N else arguments.batch) for layer in LAYERS[network]]
         for layer in [given._replace(N=n) for given, sizes in batches for n in sizes]:
+            sizes = ",".join(map(str, (layer.N, *layer[:-1])))
+            if not re.search(arguments.match, sizes):
+                continue
             cells = []
             for direction, calls in zip(DIRECTIONS, contestants(layer), strict=True):
                 theirs, ours = least_times(calls, arguments.seconds)
                 ratios[direction].append(theirs / ours)
                 rate = flop(layer) / ours
                 cells.append(f"{theirs / ours:.2f}, {rate / 1e9:.0f}, {rate / peak:.0%}")
-            sizes = ",".join(map(str, (layer.N, *layer[:-1])))
             print(f"| {network} | {sizes} | {' | '.join(cells)} |", flush=True)
+    if not ratios[DIRECTIONS[0]]:
+        raise SystemExit(f"no layer matches {arguments.match}")
     means = [f"{math.exp(np.mean(np.log(found))):.2f}" for found in ratios.values()]
     print(f"| geometric mean | | {' | '.join(means)} |")
     everything = [ratio for found in ratios.values() for ratio in found]
@@ -214,6 +220,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.2, help="how long a cell is measured")
     parser.add_argument("--only", nargs="+", choices=list(LAYERS), default=list(LAYERS))
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--match", default="", help="only rows whose second column this regular expression is found in")
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -15,6 +15,7 @@ cdef struct Block:
     Halving pool
     Py_ssize_t band      # rows of windows
     bint by_windows      # these in the lanes, without a band
+    bint by_channels     # or these
     Winners windows
     const real* w
     Py_ssize_t* window_taps
@@ -44,6 +45,10 @@ cdef void block_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexcep
             take_columns_apart(&j.windows, seen, c.row, j.frame.plane, band)
             pool_by_windows(&j.windows, band, j.window_taps, j.w, j.bias, j.y + image * y_size,
                             j.offsets + image * y_size)
+            continue
+        if j.by_channels:
+            pool_by_channels(&j.windows, seen, c.row, c.taps, c.w, j.bias, band, j.y + image * y_size,
+                             j.offsets + image * y_size)
             continue
         first = 0
         while first < j.pool.P:
@@ -76,7 +81,7 @@ cdef int block_forward(Conv* conv, const real* x, const real* w, const real* bia
     cdef Conv* v = &j.conv
     cdef Correlation* c = &j.plan
     cdef Halving* s = &j.pool
-    cdef Py_ssize_t n_tables, n_band, n_shares, n_table_bytes, n_weight_bytes, n_bias_bytes
+    cdef Py_ssize_t o, n_tables, n_band, n_shares, n_table_bytes, n_weight_bytes, n_bias_bytes
     cdef void* memory
     cdef char* at
     j.conv = conv[0]
@@ -101,11 +106,16 @@ cdef int block_forward(Conv* conv, const real* x, const real* w, const real* bia
     j.windows.R = v.R
     j.windows.S = v.S
     j.by_windows = fill_lanes(&j.windows) and not c.channels_in_lanes
-    n_band = phases_size(&j.windows) if j.by_windows else v.O * s.plane
+    j.by_channels = not j.by_windows and not c.channels_in_lanes and fill_lanes_with_channels(&j.windows)
+    n_band = v.O * s.plane
+    if j.by_windows:
+        n_band = phases_size(&j.windows)
+    elif j.by_channels:
+        n_band = channel_windows_size(&j.windows)
     n_shares = shares_of(2.0 * v.N * c.M * c.K * v.P * v.Q, v.N)
     n_table_bytes = lines(n_tables + 3 * c.K, sizeof(Py_ssize_t))
-    n_weight_bytes = lines(weight_size(c), sizeof(real)) if c.channels_in_lanes else 0
-    n_bias_bytes = lines(up(v.O), sizeof(real)) if bias != NULL else 0
+    n_weight_bytes = lines(up(v.O) * c.K, sizeof(real)) if c.channels_in_lanes or j.by_channels else 0
+    n_bias_bytes = lines(up(v.O), sizeof(real)) if bias != NULL or j.by_channels else 0
     j.n_frame_bytes = lines(j.frame.size, sizeof(real)) if j.frame.needed or v.Q < VL else 0
     j.n_panel_bytes = lines(panel_size(c), sizeof(real))
     j.n_scratch_bytes = j.n_frame_bytes + j.n_panel_bytes + lines(n_band, sizeof(real))
@@ -124,11 +134,18 @@ cdef int block_forward(Conv* conv, const real* x, const real* w, const real* bia
     if c.channels_in_lanes:
         pack_weights(c, w, <real*>at)
         c.w = <const real*>at
+    elif j.by_channels:
+        o = 0
+        while o < v.O:
+            transpose_to_panel(w + o * c.K, c.K, min(v.O - o, VL), c.K, <real*>at + o * c.K, VL)
+            o += VL
+        c.w = <const real*>at
     at += n_weight_bytes
     j.bias = NULL
-    if bias != NULL:
+    if n_bias_bytes:
         memset(at, 0, n_bias_bytes)
-        memcpy(at, bias, v.O * sizeof(real))
+        if bias != NULL:
+            memcpy(at, bias, v.O * sizeof(real))
         j.bias = <const real*>at
     j.scratch = at + n_bias_bytes
     j.x = x

@@ -18,6 +18,10 @@ cdef enum:
     # So many weights stay in the second cache beside the image: all panels of a chunk, and then the next. (16 images of
     # 64 × 56 × 56, 3 × 3, 64 out: 3 % less time.)
     WEIGHT_BYTES_PER_CHUNK = 256 << 10
+    # Weights from so many bytes on are packed some at a time, if the results of all images, for one panel, take no more
+    # than so many. (The gradient of 512 × 7 × 7, 3 × 3, 512 out: packing all of them first was 43 % of the time.)
+    WEIGHT_BYTES_BY_NEED = 1 << 20
+    RESULT_BYTES_BY_NEED = 256 << 10
 
 ctypedef void (*window_tile_t)(
     int, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Tap*, const real*, const Py_ssize_t*, const real*, Py_ssize_t,
@@ -34,6 +38,8 @@ cdef struct Windows:
     Py_ssize_t n_taps, n_pixels      # in all
     Py_ssize_t K                     # channels × taps
     Py_ssize_t n_panels, n_chunks
+    bint back                        # the gradient of the input
+    bint packs_by_need               # `w` is not packed
     bint weights_stay                # the panels are the outermost loop
     bint pixels_stay                 # they are the innermost
     bint relu
@@ -168,6 +174,10 @@ cdef void windows_of_region(Windows* v, Region* region, int n_vectors, Py_ssize_
                  w_channel, bias, accumulate, relu, panel, width, y_at + i, n_blocks - n_larger)
 
 
+cdef inline Py_ssize_t channels_at_once(Windows* v, Py_ssize_t n_vectors) noexcept nogil:
+    return max(1, <Py_ssize_t>WEIGHT_BYTES_AT_ONCE // (v.n_taps * n_vectors * VL * <Py_ssize_t>sizeof(real)))
+
+
 cdef void fetch_next_chunk(Windows* v, Py_ssize_t chunk, const real* x, Py_ssize_t n_channels,
                            Py_ssize_t next_image) noexcept nogil:
     """Asks for what the next chunk of pixels will see of these channels, in this image or the next: planes are so far
@@ -219,7 +229,7 @@ cdef void windows_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexc
         n = min(n_left, n_vectors * VL)
         w = v.w + (group * up(v.M) + m) * v.K
         x = v.x + (image * v.groups + group) * v.n_channels * v.x_plane
-        n_at_once = max(1, <Py_ssize_t>WEIGHT_BYTES_AT_ONCE // (v.n_taps * n_vectors * VL * <Py_ssize_t>sizeof(real)))
+        n_at_once = channels_at_once(v, n_vectors)
         c = 0
         while c == 0 or c < v.n_channels:
             n_channels = min(n_at_once, v.n_channels - c)
@@ -238,59 +248,6 @@ cdef void windows_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexc
             results, n_vectors * VL, v.chunk_pixels[chunk + 1] - v.chunk_pixels[chunk], n,
             v.y + ((image * v.groups + group) * v.M + m) * v.n_pixels + v.chunk_pixels[chunk], v.n_pixels,
         )
-
-
-cdef void transpose_narrow(const real* source, Py_ssize_t source_row, Py_ssize_t rows, Py_ssize_t columns, real* target,
-                           Py_ssize_t target_row) noexcept nogil:
-    """`transpose_to_panel` for fewer columns than a vector has lanes. (512 × 9 numbers, 512 times: 0.4 ms, and 4 ms
-    one by one.)"""
-    cdef vec[VL] square
-    cdef vec[VL] turned
-    cdef Py_ssize_t r = 0, i, last_row
-    while r < rows:
-        last_row = min(rows - 1 - r, VL - 1)
-        for i in range(VL):
-            square[i] = VLOADN(source + (r + min(i, last_row)) * source_row, columns)
-        transpose_square(<const real*>square, VL, VL, <real*>turned, VL)
-        for i in range(columns):
-            (<uvec*>(target + i * target_row + r))[0] = turned[i]
-        r += VL
-
-
-cdef void pack_for_windows(const real* w_mk, Py_ssize_t M, Py_ssize_t K, real* packed) noexcept nogil:
-    """(M, K) to panels of M, one after the other."""
-    cdef Py_ssize_t m = 0, n
-    cdef int n_vectors
-    while m < M:
-        n_vectors = channel_vectors(M - m)
-        n = min(M - m, n_vectors * VL)
-        if K < VL:
-            transpose_narrow(w_mk + m * K, K, n, K, packed + m * K, n_vectors * VL)
-        else:
-            transpose_to_panel(w_mk + m * K, K, n, K, packed + m * K, n_vectors * VL)
-        m += n
-
-
-cdef void pack_turned_for_windows(const real* w_okt, Py_ssize_t O, Py_ssize_t M, Py_ssize_t n_taps,
-                                  real* packed) noexcept nogil:
-    """(O, M, taps) to panels of M: (O, taps, panel)."""
-    cdef Py_ssize_t m = 0, n, o, i
-    cdef int n_vectors
-    cdef real* to
-    while m < M:
-        n_vectors = channel_vectors(M - m)
-        n = min(M - m, n_vectors * VL)
-        for o in range(O):
-            to = packed + m * O * n_taps + o * n_taps * n_vectors * VL
-            if n_taps == 1:
-                memcpy(to, w_okt + o * M + m, n * sizeof(real))
-                for i in range(n, n_vectors * VL):
-                    to[i] = 0
-            elif n_taps < VL:
-                transpose_narrow(w_okt + (o * M + m) * n_taps, n_taps, n, n_taps, to, n_vectors * VL)
-            else:
-                transpose_to_panel(w_okt + (o * M + m) * n_taps, n_taps, n, n_taps, to, n_vectors * VL)
-        m += n
 
 
 cdef Py_ssize_t count_panels(Py_ssize_t M) noexcept nogil:
@@ -322,7 +279,7 @@ cdef int convolve_by_channels(Conv* conv, bint back, const real* x, const real* 
     """
     cdef Windows v
     cdef Positions rows, columns
-    cdef Py_ssize_t x_row, rows_per_chunk, n_shares, n_pairs, n_regions, n_table, n_packed, n_bias, group, i
+    cdef Py_ssize_t x_row, rows_per_chunk, n_shares, n_pairs, n_regions, n_table, n_packed, n_bias, n_units, group, i
     cdef Py_ssize_t n_table_bytes, n_region_bytes, n_index_bytes, n_weight_bytes, n_bias_bytes, n_places = 0
     cdef Py_ssize_t* places
     cdef char* memory
@@ -331,6 +288,7 @@ cdef int convolve_by_channels(Conv* conv, bint back, const real* x, const real* 
     v.N = conv.N
     v.groups = conv.groups
     v.relu = relu
+    v.back = back
     v.n_taps = conv.R * conv.S
     if back:
         rows.n = conv.H
@@ -367,11 +325,20 @@ cdef int convolve_by_channels(Conv* conv, bint back, const real* x, const real* 
     # Image by image, all weights are read for each; panel by panel, all images, which the processor foresees less well.
     v.weights_stay = v.N > 1 and v.M * v.K > 4 * v.n_panels * v.n_channels * v.x_plane
     v.pixels_stay = not v.weights_stay and v.M * v.K * <Py_ssize_t>sizeof(real) <= WEIGHT_BYTES_PER_CHUNK
-    n_shares = shares_of(2.0 * v.N * v.groups * v.M * v.K * conv.P * conv.Q, v.N * v.groups * v.n_chunks * v.n_panels)
+    v.packs_by_need = (
+        v.n_taps > 1 and v.M * v.K * <Py_ssize_t>sizeof(real) >= WEIGHT_BYTES_BY_NEED
+        and 1.0 * v.N * v.n_pixels * PANEL * sizeof(real) <= RESULT_BYTES_BY_NEED
+    )
+    n_units = v.groups * v.n_panels
+    if v.packs_by_need:
+        v.n_scratch = v.N * v.n_pixels * PANEL + channels_at_once(&v, 1) * v.n_taps * PANEL
+    else:
+        n_units *= v.N * v.n_chunks
+    n_shares = shares_of(2.0 * v.N * v.groups * v.M * v.K * conv.P * conv.Q, n_units)
     n_pairs = rows.n_classes * columns.n_classes
     n_regions = min(rows.n, v.n_chunks * rows.n_classes) * columns.n_classes + 1
     n_table = max(taps_seen(&rows) * taps_seen(&columns), v.n_channels)
-    n_packed = v.groups * up(v.M) * v.K
+    n_packed = 0 if v.packs_by_need else v.groups * up(v.M) * v.K
     n_bias = v.groups * up(v.M) if bias != NULL else 0
     n_table_bytes = lines(n_table, sizeof(Tap))
     n_region_bytes = lines(n_regions, sizeof(Region))
@@ -393,13 +360,12 @@ cdef int convolve_by_channels(Conv* conv, bint back, const real* x, const real* 
     lay_regions(&v, &rows, &columns, x_row, conv.S, rows_per_chunk)
     give_scratch(places)
     at += n_table_bytes + n_region_bytes + n_index_bytes
-    packed = <real*>at
-    for group in range(v.groups):
-        if back:
-            pack_turned_for_windows(w + group * v.M * v.K, v.n_channels, v.M, v.n_taps, packed + group * up(v.M) * v.K)
-        else:
-            pack_for_windows(w + group * v.M * v.K, v.M, v.K, packed + group * up(v.M) * v.K)
-    v.w = packed
+    v.w = w
+    if not v.packs_by_need:
+        packed = <real*>at
+        for group in range(v.groups):
+            pack_panels(&v, back, w + group * v.M * v.K, packed + group * up(v.M) * v.K)
+        v.w = packed
     if v.n_taps == 1:
         channels_as_taps(&v)
     at += n_weight_bytes
@@ -413,6 +379,6 @@ cdef int convolve_by_channels(Conv* conv, bint back, const real* x, const real* 
     v.scratch = <real*>(at + n_bias_bytes)
     v.x = x
     v.y = y
-    run(windows_worker, &v, n_shares)
+    run(panels_worker if v.packs_by_need else windows_worker, &v, n_shares)
     give_scratch(memory)
     return 0

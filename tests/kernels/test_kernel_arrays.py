@@ -185,19 +185,20 @@ def test_a_nan_goes_through_the_relu_of_conv2d(k, draw):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_nan_stays_in_its_plane_and_its_window_of_a_depthwise_convolution(k, draw, stride):
+@pytest.mark.parametrize("channels", [3, 19])
+def test_a_nan_stays_in_its_plane_and_its_window_of_a_depthwise_convolution(k, draw, stride, channels):
     for width in (5, 16, 35):
-        x, w = draw(2, 3, 9, width), draw(3, 1, 3, 3)
+        x, w = draw(2, channels, 9, width), draw(channels, 1, 3, 3)
         x[1, 1, 4, width - 1] = np.nan
-        geometry = ((stride, stride), (1, 1), (1, 1), 3)
+        geometry = ((stride, stride), (1, 1), (1, 1), channels)
         y = k.conv2d(x, w, None, *geometry)
         touched = np.zeros((9, width), bool)
         touched[3:6, width - 2 :] = True
         np.testing.assert_array_equal(np.isnan(y[1, 1]), touched[::stride, ::stride])
-        assert not np.isnan(y[[0, 0, 0, 1, 1], [0, 1, 2, 0, 2]]).any()
+        assert np.isnan(y).sum() == touched[::stride, ::stride].sum()
         back = k.conv2d_weight_grad(np.ones_like(y), x, w.shape, *geometry)
         assert np.isnan(back[1]).any()
-        assert np.isfinite(back[[0, 2]]).all()
+        assert np.isfinite(np.delete(back, 1, 0)).all()
         g = draw(*y.shape)
         g[1, 2, 0, 0] = np.nan
         back = k.conv2d_input_grad(g, w, x.shape, *geometry)

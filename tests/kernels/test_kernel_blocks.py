@@ -165,6 +165,36 @@ def test_an_infinity_at_the_end_of_a_row_reaches_only_its_own_taps(k, draw):
         assert np.isfinite(w_grad[..., :2]).all()
 
 
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "conv"),
+    [
+        ((3, 1, 32, 32), (6, 1, 3, 3), VALID),
+        ((3, 6, 15, 15), (16, 6, 3, 3), VALID),
+        ((3, 4, 10, 9), (19, 4, 3, 3), SAME),
+        ((3, 2, 9, 20), (3, 2, 5, 4), SAME),
+    ],
+)
+@pytest.mark.parametrize("where", ["input", "weight", "gradient"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_is_not_finite_is_multiplied_with_the_zeros_of_entries_that_did_not_win(
+    k, draw, x_shape, w_shape, conv, where, value
+):
+    """In every gradient the same entries are NaN, or infinite, as after the three operations one by one."""
+    x, w = draw(*x_shape), draw(*w_shape)
+    y = k.conv2d(x, w, None, *conv)
+    pooled, offsets = k.relu_max_pool2d(y, *HALVES)
+    g = draw(*pooled.shape)
+    place = {"input": x[1, :1, 4, 5:6], "weight": w[1, :1, 1, 1:2], "gradient": g[1, 2:3, 1, 2:3]}[where]
+    place[...] = value
+    with np.errstate(invalid="ignore"):
+        expected = grads_one_by_one(k, g, offsets, x, w, y, conv, HALVES)
+        got = k.conv2d_relu_max_pool2d_grads(g, offsets, x, w, *conv, *HALVES, True, True, True)
+    for a, b in zip(got, expected, strict=True):
+        inside = np.s_[:, :, 2:-2, 2:-2] if a is got[0] and where == "weight" else ...
+        np.testing.assert_array_equal(np.isnan(a[inside]), np.isnan(b[inside]))
+        np.testing.assert_allclose(a[inside], b[inside], rtol=2e-3, atol=2e-4)
+
+
 @pytest.mark.skipif(not ISAS, reason="only compiled kernels have threads")
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_block_gives_the_same_bits_for_any_number_of_threads(isa, draw, threads):

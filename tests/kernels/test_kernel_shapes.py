@@ -114,6 +114,41 @@ def test_depthwise_conv2d_and_its_gradients(N, channels, P, Q, kernel, stride, p
     agree("sum_by_channel", g)
 
 
+@pytest.mark.parametrize(("stride", "padding", "groups"), [(1, 1, 1), (2, 1, 1), (1, 0, 2)])
+def test_conv2d_whose_weights_are_larger_than_its_images(stride, padding, groups):
+    """A megabyte of weights for each group, in either direction and type."""
+    x, w = random(2, 200 * groups, 5, 6), random(150 * groups, 200, 3, 3)
+    geometry = ((stride, stride), (padding, padding), (1, 1), groups)
+    y = PLAIN.conv2d(x, w, None, *geometry)
+    agree("conv2d", x, w, random(150 * groups), *geometry, True)
+    agree("conv2d_input_grad", random(*y.shape), w, x.shape, *geometry)
+
+
+@pytest.mark.parametrize("channels", [16, 17, 35])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"),
+    [
+        ((7, 7), 1, (1, 1)),
+        ((14, 14), 2, (1, 1)),
+        ((13, 6), 2, (0, 1)),
+        ((5, 8), 1, (2, 0)),
+        ((3, 3), 1, (0, 0)),
+        ((1, 2), 1, (3, 1)),
+        ((15, 4), 2, (0, 0)),
+    ],
+)
+def test_depthwise_conv2d_of_small_images_with_channels_in_the_lanes(channels, size, stride, padding):
+    x, w = random(3, channels, *size), random(channels, 1, 3, 3)
+    geometry = ((stride, stride), padding, (1, 1), channels)
+    P, Q = ((n + 2 * pad - 3) // stride + 1 for n, pad in zip(size, padding, strict=True))
+    g = random(3, channels, P, Q)
+    for relu in (False, True):
+        agree("conv2d", x, w, random(channels), *geometry, relu)
+    agree("conv2d", x, w, None, *geometry)
+    agree("conv2d_input_grad", g, w, x.shape, *geometry)
+    agree("conv2d_weight_grad", g, x, w.shape, *geometry)
+
+
 @given(
     N=st.integers(0, 2),
     P=st.integers(1, 4),
