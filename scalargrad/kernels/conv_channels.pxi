@@ -21,7 +21,7 @@ cdef enum:
     # Weights from so many bytes on are packed some at a time, if the results of all images, for one panel, take no more
     # than so many. (The gradient of 512 × 7 × 7, 3 × 3, 512 out: packing all of them first was 43 % of the time.)
     WEIGHT_BYTES_BY_NEED = 1 << 20
-    RESULT_BYTES_BY_NEED = 256 << 10
+    RESULT_BYTES_BY_NEED = 320 << 10
 
 ctypedef void (*window_tile_t)(
     int, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Tap*, const real*, const Py_ssize_t*, const real*, Py_ssize_t,
@@ -192,7 +192,7 @@ cdef void fetch_next_chunk(Windows* v, Py_ssize_t chunk, const real* x, Py_ssize
     for c in range(n_channels):
         i = first
         while i < last:
-            PREFETCH(x + c * plane + i)
+            FETCH_AHEAD(x + c * plane + i)
             i += line
 
 

@@ -39,7 +39,7 @@ cdef bint turns_planes(Conv* v, TurnedPlanes* j) noexcept nogil:
 cdef void fetch_planes(const real* x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i < n:
-        PREFETCH(x + i)
+        FETCH_AHEAD(x + i)
         i += 64 // sizeof(real)
 
 

@@ -336,7 +336,7 @@ cdef void add_plane_weights_of_any_kernel(Planes* j, const real* x, const real* 
 cdef void plane_weights_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexcept nogil:
     cdef Planes* j = <Planes*>job
     cdef Conv* v = &j.conv
-    cdef Py_ssize_t first, last, channel, image, plane, n_taps = v.R * v.S
+    cdef Py_ssize_t first, last, channel, image, plane, following, n_taps = v.R * v.S
     cdef Py_ssize_t end = start_of(share + 1, n_shares, v.groups)
     cdef real* sums = j.sums + share * CHANNELS_AT_ONCE * n_taps * VL
     cdef real* sums_c
@@ -349,6 +349,11 @@ cdef void plane_weights_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares)
             for channel in range(first, last):
                 plane = image * v.groups + channel
                 sums_c = sums + (channel - first) * n_taps * VL
+                # The next plane, which is this image's or the next one's. (8 images of 256 × 28 × 28: a fifth of the time.)
+                following = plane + 1 if channel + 1 < last else plane + v.groups + first - channel
+                if following < v.N * v.groups:
+                    fetch_planes(j.x + following * v.H * v.W, v.H * v.W)
+                    fetch_planes(j.g + following * v.P * v.Q, v.P * v.Q)
                 if small:
                     add_plane_weights(j, j.x + plane * v.H * v.W, j.g + plane * v.P * v.Q, sums_c)
                 else:

@@ -33,7 +33,7 @@ cdef void pack_part(Windows* v, bint back, const real* w, Py_ssize_t m, Py_ssize
         first = (c * v.M + m) * n_taps
         ahead = min(n_channels, v.n_channels - 1 - c) * v.M * n_taps
         for i in range(ceil_div(n * n_taps * <Py_ssize_t>sizeof(real), 64)):
-            PREFETCH(w + first + ahead + i * (64 // <Py_ssize_t>sizeof(real)))
+            FETCH_AHEAD(w + first + ahead + i * (64 // <Py_ssize_t>sizeof(real)))
         if n_taps == 1:
             memcpy(packed, w + first, n * sizeof(real))
             for i in range(n, width):

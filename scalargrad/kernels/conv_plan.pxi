@@ -18,9 +18,9 @@ cdef extern from "numpy/arrayobject.h":
 cdef extern from *:
     """
     /* To the second cache. */
-    #define PREFETCH(p) __builtin_prefetch((p), 0, 2)
+    #define FETCH_AHEAD(p) __builtin_prefetch((p), 0, 2)
     """
-    void PREFETCH(const void*) nogil
+    void FETCH_AHEAD(const void*) nogil
 
 # Scratch comes from the pool, like results: packed weights can be megabytes, and malloc would take fresh pages for them
 # in every call.
