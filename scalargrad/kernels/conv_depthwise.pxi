@@ -275,6 +275,8 @@ cdef void planes_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexce
         x = j.x + plane * v.H * v.W
         w = j.w + channel * v.R * v.S
         y = j.y + plane * v.P * v.Q
+        if plane + 1 < v.N * v.groups:
+            fetch_planes(x + v.H * v.W, v.H * v.W)
         if is_small(v):
             correlate_plane(j, x, w, bias, y)
         else:

@@ -136,6 +136,8 @@ cdef void plane_gradients_worker(void* job, Py_ssize_t share, Py_ssize_t n_share
     cdef real* x_row
     for plane in range(start_of(share, n_shares, v.N * v.groups), start_of(share + 1, n_shares, v.N * v.groups)):
         channel = plane % v.groups
+        if plane + 1 < v.N * v.groups:
+            fetch_planes(j.g + (plane + 1) * v.P * v.Q, v.P * v.Q)
         if small:
             grad_of_plane_3x3(j, j.g + plane * v.P * v.Q, j.w + channel * 9, j.x_grad + plane * v.H * v.W)
             continue
