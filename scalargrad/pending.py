@@ -17,10 +17,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from math import prod
+from sys import getrefcount
 from typing import Any
 from weakref import getweakrefcount, ref
 
 import numpy as np
+
+from scalargrad.kernels.memory import is_whole
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -184,7 +187,7 @@ class _Holder:
 
 
 def _references(holder: Any) -> int:
-    return sys.getrefcount(holder._array)
+    return getrefcount(holder._array)
 
 
 _ALONE = _references(_Holder(np.empty(1)))
@@ -196,7 +199,7 @@ CAN_COUNT = getattr(sys, "_is_gil_enabled", lambda: True)()
 def is_alone(holder: Any) -> bool:
     """True if nobody but `holder` has its array, or a view of it, or its memory in any other way."""
     array = holder._array
-    if type(array) is not ndarray or not array.flags.owndata or getweakrefcount(array):
+    if not is_whole(array) or getweakrefcount(array):
         return False
     del array
     return CAN_COUNT and _references(holder) == _ALONE

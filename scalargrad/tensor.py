@@ -18,6 +18,7 @@ from scalargrad import dtypes, kernels
 from scalargrad.dtypes import float32, float64, promoted
 from scalargrad.grad_mode import _Scope, mode
 from scalargrad.graph import Node, Outputs, sweep, tick
+from scalargrad.kernels.memory import copied, is_whole
 from scalargrad.methods.graph import InGraph
 from scalargrad.nodes import STALE, RemovableHandle, Saved, TensorNode, recorded
 from scalargrad.operation import Op, check_broadcast, mask_of
@@ -171,15 +172,9 @@ class Tensor(InGraph):
         if isinstance(grad, Tensor):
             self._grad = grad if before is None else before + grad
             return
-        ours = (
-            unshared
-            and type(grad) is ndarray
-            and grad.base is None
-            and grad.dtype is self._array.dtype
-            and grad.flags.c_contiguous
-        )
+        ours = unshared and is_whole(grad) and grad.dtype is self._array.dtype
         if before is None:
-            self._grad = wrap(grad if ours else kernels.memory.copied(grad, self._array.dtype))
+            self._grad = wrap(grad if ours else copied(grad, self._array.dtype))
         elif before.edge is not None:
             self._grad = before + wrap(np.asarray(grad))
         else:

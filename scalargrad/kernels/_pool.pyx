@@ -257,6 +257,12 @@ def copied(array, dtype):
         PyDataMem_SetHandler(before)
 
 
+def is_whole(array):
+    """Whether this is an array, and nothing derived from one, of memory of its own, C-contiguous."""
+    return cnp.PyArray_CheckExact(array) and cnp.PyArray_CHKFLAGS(
+        <cnp.ndarray>array, cnp.NPY_ARRAY_OWNDATA | cnp.NPY_ARRAY_C_CONTIGUOUS)
+
+
 cdef void give_back() noexcept nogil:
     cdef int size_class
     cdef Block* block

@@ -7,7 +7,8 @@ from math import prod
 from typing import Any
 
 from scalargrad.ops.arranging import arranging
-from scalargrad.ops.dimensions import check_tensor, is_tensor, n_dims
+from scalargrad.ops.arguments import no_tensor
+from scalargrad.ops.dimensions import check_tensor, is_tensor
 from scalargrad.ops.einsum import Label, broadcast, contract
 from scalargrad.ops.einsum import einsum as einsum
 from scalargrad.ops.products import multiplying
@@ -112,7 +113,10 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     Shapes: input (..., K), weight (M, K), bias (M,) → (..., M); weight (K,) → (...).
     Raises RuntimeError if sizes or dtypes do not fit.
     """
-    n = n_dims(input, "linear")
+    try:
+        n = input.ndim
+    except AttributeError:
+        raise no_tensor("linear", input) from None
     if n == 2 and weight.ndim != 1:
         if bias is None:
             return multiplying.linear_without_bias(input, weight)
