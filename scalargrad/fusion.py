@@ -42,7 +42,8 @@ def conv2d(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, 
     """The convolution, which waits if it is large."""
     x, w = elements(x), elements(w)
     if (
-        x.size * w.size < CONV_WAITS * x.shape[1]  # the products of one of this stride, in one group
+        x.ndim != 4
+        or x.size * w.size < CONV_WAITS * x.shape[1]  # the products of one of this stride, in one group
         or type(groups) is not int
         or any(a is not None and a.dtype != x.dtype for a in (w, b))
     ):
@@ -107,15 +108,13 @@ def max_pool2d(
     x: Any, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Any, Any]:
     """The pooling and its winners; together with a relu that waits, and with the convolution below that."""
-    pooling: list[Any] = [kernel_size, stride, padding, dilation, ceil_mode]
     # Where a window can hang over the edge, the first of its zeros need not be its first tap.
-    inside = padding == (0, 0) and not ceil_mode
-    if type(x) is Pending and x.run is _relu and inside:
+    if type(x) is Pending and x.run is _relu and padding == (0, 0) and not ceil_mode:
         with x.lock:  # while the inputs are read nobody gets hold of them
             if x.is_waiting:
-                y, codes = _folded(x.inputs[0], pooling)
+                y, codes = _folded(x.inputs[0], [kernel_size, stride, padding, dilation, ceil_mode])
                 return y, Folded(codes, kernel_size[0] * kernel_size[1])
-    return kernels.max_pool2d(elements(x), *pooling)
+    return kernels.max_pool2d(elements(x), kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def _folded(source: Any, pooling: list[Any]) -> tuple[Any, Any]:
@@ -132,10 +131,10 @@ def max_pool2d_gradients(
 ) -> Sequence[Any]:
     """The pooling's gradient; of a folded pooling it waits for what relu makes of it."""
     d = elements(d)
-    geometry = (x_shape, kernel_size, stride, padding, dilation)
     if type(offsets) is not Folded:
-        return (kernels.max_pool2d_input_grad(d, offsets, *geometry),)
-    return (Pending(_before_relu, (d, offsets, *geometry), x_shape, d.dtype),)
+        return (kernels.max_pool2d_input_grad(d, offsets, x_shape, kernel_size, stride, padding, dilation),)
+    inputs = (d, offsets, x_shape, kernel_size, stride, padding, dilation)
+    return (Pending(_before_relu, inputs, x_shape, d.dtype),)
 
 
 def max_pool2d_input_grad(d: Any, winners: Any, *geometry: Any) -> Any:

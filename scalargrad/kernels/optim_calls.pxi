@@ -45,6 +45,12 @@ cdef int separate(str op, Parameter* t, tuple state_names, cnp.ndarray grad, lis
     return 0
 
 
+cdef int check_number(str op, str name, object arrays, Py_ssize_t n) except -1:
+    if len(arrays) != n:
+        raise RuntimeError(f"{op}(): expected {n} arrays in {name}, one a parameter, got {len(arrays)}")
+    return 0
+
+
 cdef Parameter* take_parameters(str op, object params, object grads, tuple state_names, tuple states, list kept,
                                 list copies, double* n_numbers) except? NULL:
     """One entry a parameter, all checked before any is written; the caller frees them. NULL where there are none."""
@@ -54,9 +60,10 @@ cdef Parameter* take_parameters(str op, object params, object grads, tuple state
     cdef Parameter* found
     cdef object value
     n_numbers[0] = 0
-    for name, arrays in (("grads", grads), *zip(state_names, states)):
-        if arrays is not None and len(arrays) != n:
-            raise RuntimeError(f"{op}(): expected {n} arrays in {name}, one a parameter, got {len(arrays)}")
+    check_number(op, "grads", grads, n)
+    for s in range(len(states)):
+        if states[s] is not None:
+            check_number(op, state_names[s], states[s], n)
     if n == 0:
         return NULL
     found = <Parameter*>malloc(n * sizeof(Parameter))
@@ -162,11 +169,12 @@ def sgd_step(params, grads, momentum_buffers, *, double lr, double momentum, dou
     cdef double n_numbers
     cdef Step s
     buffers = needed(op, "momentum_buffers", momentum != 0, momentum_buffers, params)
-    firsts = [bool(flag) for flag in each(op, "first", first, params)]
+    cdef bint is_first = first is True
+    firsts = None if isinstance(first, bool) else [bool(flag) for flag in each(op, "first", first, params)]
     s.n = len(params)
     s.all = take_parameters(op, params, grads, ("momentum_buffers",), (buffers,), kept, copies, &n_numbers)
     for i in range(s.n):
-        s.all[i].first = firsts[i]
+        s.all[i].first = is_first if firsts is None else <bint>firsts[i]
     s.options = (DECAYS if weight_decay != 0 else 0) | (NESTEROV if momentum != 0 and nesterov else 0)
     s.c.sign = -1 if maximize else 1
     s.c.lr = <real>lr

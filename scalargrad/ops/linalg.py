@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from scalargrad.ops.arranging import arranging
 from scalargrad.ops.arguments import no_tensor
+from scalargrad.ops.arranging import arranging
 from scalargrad.ops.dimensions import check_tensor, is_tensor
 from scalargrad.ops.einsum import Label, broadcast, contract
 from scalargrad.ops.einsum import einsum as einsum
