@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from scalargrad.core import is_compiled
 from scalargrad.version import __version__
 
 from . import memory as memory
@@ -288,7 +289,7 @@ program = _chosen(plain_program.program)
 
 
 def show_config() -> str:
-    """The versions, which kernels are in use and why, what the CPU offers, and the number of threads, a fact a line."""
+    """The versions, the kernels in use and why, the core's form, what the CPU offers, and how many threads: a fact a line."""
     if isa == "numpy":
         threading = "NumPy's own"
     elif _team_module().HAS_THREADS:
@@ -300,6 +301,7 @@ def show_config() -> str:
             f"scalargrad {__version__} on NumPy {np.__version__}, Python {sys.version.split()[0]}",
             f"kernels: {isa} ({WHAT[isa]}), because: {why}",
             f"kernels available: {', '.join(available())}",
+            f"core: {'compiled' if is_compiled() else 'the Python source'}",
             f"CPU features: {', '.join(cpu_features()) or 'unknown'}",
             f"threads: {threading}",
         )

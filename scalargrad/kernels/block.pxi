@@ -7,6 +7,10 @@
 
 cdef enum:
     BAND_BYTES = 1 << 18  # of the convolution's output that exists at one time
+    # Where images and results are more than this, they come from memory, and small images from ever new pages, where the
+    # processor does not fetch ahead by itself.
+    FETCH_FROM_BYTES = 1 << 22
+    FETCH_TO_BYTES = 1 << 15  # of one image
 
 cdef struct Block:
     Conv conv
@@ -16,6 +20,7 @@ cdef struct Block:
     Py_ssize_t band      # rows of windows
     bint by_windows      # these in the lanes, without a band
     bint by_channels     # or these
+    bint fetches         # the next image and the place of its result, ahead
     Winners windows
     const real* w
     Py_ssize_t* window_taps
@@ -25,6 +30,19 @@ cdef struct Block:
     u8* offsets
     char* scratch
     Py_ssize_t n_scratch_bytes, n_frame_bytes, n_panel_bytes
+
+
+cdef inline bint is_worth_fetching(Py_ssize_t n_images, Py_ssize_t image_bytes) noexcept nogil:
+    """Whether to fetch the next image and what belongs to it ahead: LeNet's blocks took 1.33 us an image for 1.89, and
+    1.64 for 2.26, at batch 4096."""
+    return image_bytes <= FETCH_TO_BYTES and n_images * image_bytes >= FETCH_FROM_BYTES
+
+
+cdef inline void fetch_image(const void* image, Py_ssize_t n_bytes) noexcept nogil:
+    cdef Py_ssize_t at = 0
+    while at < n_bytes:
+        FETCH_AHEAD(<const char*>image + at)
+        at += 64
 
 
 cdef void block_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexcept nogil:
@@ -40,6 +58,10 @@ cdef void block_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexcep
     cdef const real* seen
     memset(frame, 0, j.n_frame_bytes)
     for image in range(start_of(share, n_shares, v.N), end):
+        if j.fetches and image + 1 < end:
+            fetch_image(j.x + (image + 1) * image_size, image_size * sizeof(real))
+            fetch_image(j.y + (image + 1) * y_size, y_size * sizeof(real))
+            fetch_image(j.offsets + (image + 1) * y_size, y_size)
         seen = framed(v, &j.frame, j.x + image * image_size, (v.N - 1 - image) * image_size, frame)
         if j.by_windows:
             take_columns_apart(&j.windows, seen, c.row, j.frame.plane, band)
@@ -108,6 +130,7 @@ cdef int block_forward(Conv* conv, const real* x, const real* w, const real* bia
     j.by_windows = fill_lanes(&j.windows) and not c.channels_in_lanes
     j.by_channels = not j.by_windows and not c.channels_in_lanes and fill_lanes_with_channels(&j.windows)
     n_band = v.O * s.plane
+    j.fetches = is_worth_fetching(v.N, sizeof(real) * (v.C * v.H * v.W + v.O * s.small_plane))
     if j.by_windows:
         n_band = phases_size(&j.windows)
     elif j.by_channels:

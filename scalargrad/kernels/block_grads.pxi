@@ -16,7 +16,7 @@ cdef struct BlockGrads:
     Halving pool
     const u8* offsets
     real* x_grad          # or NULL, if it is not wanted
-    bint wants_weight, wants_bias, wants_planes
+    bint wants_weight, wants_bias, wants_planes, fetches
     Py_ssize_t n_planes_bytes, n_panel_bytes
     # The ways by winners alone, for what is finite: to the input by patches, to the weights with channels in the lanes
     # or with windows in the lanes.
@@ -188,6 +188,12 @@ cdef void block_grads_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) n
             x = weights.x + image * image_size
             offsets = j.offsets + image * g_size
             s.bytes_behind = (v.N - 1 - image) * g_size
+            if j.fetches and image + 1 < v.N:
+                fetch_image(g + g_size, g_size * sizeof(real))
+                fetch_image(x + image_size, image_size * sizeof(real))
+                fetch_image(offsets + g_size, g_size)
+                if j.x_grad != NULL:
+                    fetch_image(j.x_grad + (image + 1) * image_size, image_size * sizeof(real))
             by_patches = j.sends_patches and are_finite(g, g_size)
             by_winners = (j.picks or j.selects) and are_finite(x, image_size)
             if (j.x_grad != NULL and not by_patches) or (
@@ -346,6 +352,7 @@ cdef int block_backward(Conv* conv, const real* g, const u8* offsets, const real
         n_packed_bytes = lines(weight_size(&j.to_input), sizeof(real)) if j.to_input.channels_in_lanes else 0
         j.n_panel_bytes = lines(panel_size(&j.to_input), sizeof(real))
     plan_winners(&j, w)
+    j.fetches = is_worth_fetching(v.N, sizeof(real) * (v.C * v.H * v.W + v.O * s.small_plane))
     n_shifted_bytes = lines(4 * v.O * v.C * j.winners.patch, sizeof(real)) if j.sends_patches else 0
     weights.n_scratch_bytes = (
         weights.n_frame_bytes + j.n_planes_bytes + j.n_panel_bytes + j.n_winner_bytes + j.n_patch_bytes

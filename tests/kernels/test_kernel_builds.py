@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scalargrad import kernels
+from scalargrad.core import is_compiled
 
 COMPILED = [isa for isa in kernels.available() if isa != "numpy"]
 
@@ -126,6 +127,7 @@ def test_show_config_names_the_kernels_in_use_the_cpu_and_the_threads():
     config = kernels.show_config()
     assert re.search(rf"^kernels: {kernels.isa} \(.+\), because: .+$", config, re.M)
     assert f"kernels available: {', '.join(kernels.available())}" in config
+    assert f"core: {'compiled' if is_compiled() else 'the Python source'}" in config
     assert "CPU features:" in config
     assert "threads:" in config
 
