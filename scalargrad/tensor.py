@@ -170,7 +170,8 @@ class Tensor(InGraph):
         """Add `grad` to `.grad`. The first one is kept rather than copied if it can be, and nobody else has it."""
         before = self._grad
         if isinstance(grad, Tensor):
-            self._grad = grad if before is None else before + grad
+            own = grad if unshared or before is not None else grad.clone()
+            self._grad = own if before is None else before + own
             return
         ours = unshared and is_whole(grad) and grad.dtype is self._array.dtype
         if before is None:
@@ -398,6 +399,8 @@ def gradients(
     """The gradients of `outputs` by node, for the leaves or the `targets`, and the seeds they started from."""
     if len(outputs) != len(seeds):
         raise ValueError(f"backward(): expected a gradient for each of {len(outputs)} outputs, got {len(seeds)}")
+    if not outputs:
+        return {}, []
     starts = [_start(i, outputs[i], seeds[i], create_graph) for i in range(len(outputs))]
     root: Node = Outputs([y.edge for y in outputs], starts) if len(outputs) != 1 else outputs[0].edge  # type: ignore[misc, assignment]
     retain = create_graph if retain_graph is None else retain_graph
@@ -436,7 +439,7 @@ def _start(i: int, y: Tensor, seed: Any, recording: bool) -> Any:
         )
     if seed._array.dtype != dtype:
         seed = shaping.cast(seed, dtype)
-    # Somebody may hold it, and nobody writes to it: hooks and Functions get copies, and leaves keep copies.
+    # Not copied, as in PyTorch: hooks and Functions get copies, and leaves keep copies.
     return seed if recording else seed.array
 
 

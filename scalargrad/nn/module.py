@@ -39,7 +39,7 @@ class Module:
 
     training: bool
     _registered: Any = _SetByInit()  # the names of each kind: dict[str, dict[str, None]]
-    _has_hooks: Any = _SetByInit()  # whether any were ever registered
+    _hooks: Any = _SetByInit()  # the four dicts of hooks below, to be asked at one go
     _non_persistent_buffers_set: set[str]
     _forward_pre_hooks: dict[int, hooks.Hook]
     _forward_hooks: dict[int, hooks.Hook]
@@ -47,15 +47,16 @@ class Module:
     _backward_hooks: dict[int, hooks.Hook]
 
     def __init__(self) -> None:
+        forward_pre, forward, backward_pre, backward = {}, {}, {}, {}  # type: ignore[var-annotated]
         self.__dict__.update(
             training=True,
             _registered={PARAMETER: {}, BUFFER: {}, MODULE: {}},
             _non_persistent_buffers_set=set(),
-            _has_hooks=False,
-            _forward_pre_hooks={},
-            _forward_hooks={},
-            _backward_pre_hooks={},
-            _backward_hooks={},
+            _hooks=(forward_pre, forward, backward_pre, backward),
+            _forward_pre_hooks=forward_pre,
+            _forward_hooks=forward,
+            _backward_pre_hooks=backward_pre,
+            _backward_hooks=backward,
         )
 
     def forward(self, *input: Any, **kwargs: Any) -> Any:
@@ -64,7 +65,10 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return hooks.call(self, args, kwargs) if self._has_hooks else self.forward(*args, **kwargs)
+            forward_pre, forward, backward_pre, backward = self._hooks
+            if forward_pre or forward or backward_pre or backward:
+                return hooks.call(self, args, kwargs)
+            return self.forward(*args, **kwargs)
         except Exception as error:
             locate(error, self)
             raise
@@ -397,7 +401,13 @@ class Module:
         return self._hook(self._backward_hooks, hooks.Hook(hook), prepend)
 
     def _hook(self, registered: dict[int, hooks.Hook], hook: hooks.Hook, prepend: bool) -> RemovableHandle:
-        self.__dict__["_has_hooks"] = True
+        # Anew, for somebody may have put another dict in the place of one.
+        self.__dict__["_hooks"] = (
+            self._forward_pre_hooks,
+            self._forward_hooks,
+            self._backward_pre_hooks,
+            self._backward_hooks,
+        )
         return hooks.register(registered, hook, prepend)
 
     def _get_name(self) -> str:

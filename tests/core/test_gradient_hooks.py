@@ -211,3 +211,20 @@ def test_a_retained_gradient_is_its_own_memory():
     y.backward(seed)
     assert not share_memory(y.grad, seed)
     assert not share_memory(y.grad, x.grad)
+
+
+def test_gradients_with_a_graph_share_no_memory_with_each_other_or_with_what_they_started_from():
+    x, z = (sg.ones(3, requires_grad=True) for _ in range(2))
+    seed = sg.ones(3)
+    (x + z).backward(seed, create_graph=True)
+    seed.mul_(7)
+    with sg.no_grad():
+        x.grad.mul_(2)
+    assert (x.grad.tolist(), z.grad.tolist()) == ([2.0, 2.0, 2.0], [1.0, 1.0, 1.0])
+
+
+def test_no_outputs_send_nothing_back():
+    x = sg.ones(3, requires_grad=True)
+    assert sg.autograd.backward([]) is None
+    with pytest.raises(RuntimeError, match="appears to not have been used"):
+        sg.autograd.grad([], [x])

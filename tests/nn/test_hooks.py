@@ -1,5 +1,6 @@
 """Hooks on modules: before and after forward, and on the gradients."""
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -210,3 +211,20 @@ def test_second_derivatives_go_through_watched_modules():
     (h,) = scalargrad.autograd.grad(g, x)
     assert h.item() == pytest.approx(18.0)
     assert seen == pytest.approx([3.0]), "the second pass reaches the inputs, but not by way of the output"
+
+
+def test_a_copys_hooks_are_those_of_the_module_and_a_replaced_dict_counts():
+    layer = nn.Linear(2, 2)
+    x, calls = scalargrad.ones(1, 2), []
+    shallow = copy.copy(layer)
+    layer.register_forward_hook(lambda module, args, output: calls.append("registered"))
+    shallow(x)
+    layer._forward_hooks = {}
+    layer(x)
+    assert calls == ["registered"]
+    layer.register_forward_hook(lambda module, args, output: calls.append("again"))
+    layer(x)
+    assert calls == ["registered", "again"]
+    deep = copy.deepcopy(layer)
+    deep(x)
+    assert calls == ["registered", "again", "again"]
