@@ -1,7 +1,7 @@
 """Which form of the core runs: compiled by Cython, or the Python source as it stands.
 
 The modules below are plain Python. Where the package was built with a compiler, the same files were also compiled, with
-the types in the .pxd beside some of them; that takes a third to a half off what recording costs. SCALARGRAD_CORE=python
+the types in the .pxd beside some of them; that takes half off LeNet's step at batch 1. SCALARGRAD_CORE=python
 takes the source instead, to step through it or to change it without building; either gives the same results.
 """
 

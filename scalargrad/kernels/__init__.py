@@ -289,7 +289,7 @@ program = _chosen(plain_program.program)
 
 
 def show_config() -> str:
-    """The versions, the kernels in use and why, the core's form, what the CPU offers, and how many threads: a fact a line."""
+    """The versions, the kernels in use and why, the core's form, the CPU's features, the threads: a fact a line."""
     if isa == "numpy":
         threading = "NumPy's own"
     elif _team_module().HAS_THREADS:
