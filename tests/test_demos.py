@@ -47,7 +47,9 @@ def refused(capsys, main, *arguments):
 
 
 def start(*arguments, **options):
-    """A demo in a process of its own."""
+    """A demo in a process of its own, which hears Ctrl-C also where the tests run in the background and do not."""
+    if os.name == "posix":
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
         [sys.executable, "-m", *map(str, arguments)],
         stdout=subprocess.PIPE,
