@@ -3,7 +3,7 @@
 These are the array functions of their rows, and their gradients on arrays. What they give may be `Pending`, and what
 they are given may be, too:
 
-    conv2d(x, w, b)   waits if its result is large
+    conv2d(x, w, b)   waits if it is much work
     relu(c)           waits if its result is large; with a convolution that waits, it becomes a part of it
     max_pool2d(r)     runs: of a relu that waits, in one pass over c; of a convolution below it, without ever a whole c
 
@@ -24,10 +24,23 @@ from typing import Any
 import numpy as np
 
 from scalargrad import kernels
+from scalargrad.kernels import (
+    conv2d_input_grad,
+    conv2d_relu_max_pool2d,
+    conv2d_relu_max_pool2d_grads,
+    conv2d_weight_grad,
+    relu_grad,
+    relu_max_pool2d,
+    sum_by_channel,
+)
 from scalargrad.kernels.geometry import check_conv2d
 from scalargrad.pending import Pending, elements
 
 Pair = tuple[int, int]
+
+# What computes at once. (A global of the module is had in a tenth of the time of an attribute.)
+conv2d_now, relu_now, max_pool2d_now = kernels.conv2d, kernels.relu, kernels.max_pool2d
+max_pool2d_input_grad_now, max_pool2d_take_now = kernels.max_pool2d_input_grad, kernels.max_pool2d_take
 
 CONV_WAITS = 700_000
 """A convolution of so many multiply-adds waits, some 10 us of work: to wait costs 3. At batch 8, where LeNet's second
@@ -47,9 +60,9 @@ def conv2d(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, 
         or type(groups) is not int
         or any(a is not None and a.dtype != x.dtype for a in (w, b))
     ):
-        return kernels.conv2d(x, w, b, stride, padding, dilation, groups)
+        return conv2d_now(x, w, b, stride, padding, dilation, groups)
     shape = _conv2d_shape(x.shape, w.shape, stride, padding, dilation, groups, None if b is None else b.shape)
-    pending = Pending(kernels.conv2d, (x, w, b, stride, padding, dilation, groups), shape, x.dtype)
+    pending = Pending(conv2d_now, (x, w, b, stride, padding, dilation, groups), shape, x.dtype)
     waits = prod(shape) * w.size >= CONV_WAITS * len(w) and pending.nbytes <= LARGEST and x.dtype.kind == "f"
     return pending if waits else pending.array
 
@@ -62,13 +75,13 @@ def _conv2d_shape(x_shape: Any, w_shape: Any, stride: Pair, padding: Pair, dilat
 def relu(x: Any) -> Any:
     """max(x, 0), which waits for images that are large."""
     if type(x) is Pending:
-        if x.is_waiting and x.run is kernels.conv2d:
+        if x.is_waiting and x.run is conv2d_now:
             return Pending(_relu, (x,), x.shape, x.dtype)
         x = x.array
     if x.dtype.kind != "f":
         return np.maximum(x, 0)
     if x.nbytes < RELU_WAITS or x.ndim != 4:
-        return kernels.relu(x)
+        return relu_now(x)
     return Pending(_relu, (x,), x.shape, x.dtype)
 
 
@@ -78,8 +91,8 @@ def _relu(x: Any) -> Any:
         with x.lock:
             if x.is_waiting:
                 inputs: list[Any] = [*x.inputs, True]
-                return kernels.conv2d(*inputs)
-    return kernels.relu(elements(x))
+                return conv2d_now(*inputs)
+    return relu_now(elements(x))
 
 
 class Folded:
@@ -114,7 +127,7 @@ def max_pool2d(
             if x.is_waiting:
                 y, codes = _folded(x.inputs[0], [kernel_size, stride, padding, dilation, ceil_mode])
                 return y, Folded(codes, kernel_size[0] * kernel_size[1])
-    return kernels.max_pool2d(elements(x), kernel_size, stride, padding, dilation, ceil_mode)
+    return max_pool2d_now(elements(x), kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def _folded(source: Any, pooling: list[Any]) -> tuple[Any, Any]:
@@ -122,8 +135,8 @@ def _folded(source: Any, pooling: list[Any]) -> tuple[Any, Any]:
     if type(source) is Pending:
         with source.lock:
             if source.is_waiting:
-                return kernels.conv2d_relu_max_pool2d(*source.inputs, *pooling)
-    return kernels.relu_max_pool2d(elements(source), *pooling)
+                return conv2d_relu_max_pool2d(*source.inputs, *pooling)
+    return relu_max_pool2d(elements(source), *pooling)
 
 
 def max_pool2d_gradients(
@@ -132,29 +145,24 @@ def max_pool2d_gradients(
     """The pooling's gradient; of a folded pooling it waits for what relu makes of it."""
     d = elements(d)
     if type(offsets) is not Folded:
-        return (kernels.max_pool2d_input_grad(d, offsets, x_shape, kernel_size, stride, padding, dilation),)
+        return (max_pool2d_input_grad_now(d, offsets, x_shape, kernel_size, stride, padding, dilation),)
     inputs = (d, offsets, x_shape, kernel_size, stride, padding, dilation)
-    return (Pending(_before_relu, inputs, x_shape, d.dtype),)
+    return (Pending(max_pool2d_input_grad, inputs, x_shape, d.dtype),)
 
 
 def max_pool2d_input_grad(d: Any, winners: Any, *geometry: Any) -> Any:
-    """The pooling's gradient, computed."""
-    return kernels.max_pool2d_input_grad(d, offsets_of(winners), *geometry)
-
-
-def _before_relu(d: Any, winners: Folded, *geometry: Any) -> Any:
-    """The gradient of relu's result."""
-    return kernels.max_pool2d_input_grad(d, winners.offsets, *geometry)
+    """The pooling's gradient; of a folded one, the gradient of relu's result."""
+    return max_pool2d_input_grad_now(d, offsets_of(winners), *geometry)
 
 
 def _through_relu(d: Any, winners: Folded, *geometry: Any) -> Any:
     """The gradient of what relu was given."""
-    return kernels.max_pool2d_input_grad(d, winners.codes, *geometry)
+    return max_pool2d_input_grad_now(d, winners.codes, *geometry)
 
 
 def max_pool2d_take(x: Any, winners: Any, *geometry: Any) -> Any:
     """The entries that won."""
-    return kernels.max_pool2d_take(x, offsets_of(winners), *geometry)
+    return max_pool2d_take_now(x, offsets_of(winners), *geometry)
 
 
 def relu_gradients(g: Any, y: Any) -> Sequence[Any]:
@@ -163,9 +171,9 @@ def relu_gradients(g: Any, y: Any) -> Sequence[Any]:
     Unless somebody has seen y, for then it may have been written to.
     """
     unseen = type(y) is Pending and y.is_waiting
-    if unseen and type(g) is Pending and g.is_waiting and g.run is _before_relu:
+    if unseen and type(g) is Pending and g.is_waiting and g.run is max_pool2d_input_grad:
         return (Pending(_through_relu, g.inputs, g.shape, g.dtype),)
-    return (kernels.relu_grad(elements(g), elements(y)),)
+    return (relu_grad(elements(g), elements(y)),)
 
 
 def conv2d_gradients(
@@ -188,16 +196,16 @@ def conv2d_gradients(
         x = elements(x) if for_w else np.broadcast_to(g.dtype.type(0), x_shape)
         w = elements(w) if for_x else np.broadcast_to(g.dtype.type(0), w_shape)
         geometry: list[Any] = [stride, padding, dilation, groups, *pooling, False, for_x, for_w, for_b]
-        grads = kernels.conv2d_relu_max_pool2d_grads(g, winners.codes, x, w, *geometry)
+        grads = conv2d_relu_max_pool2d_grads(g, winners.codes, x, w, *geometry)
         return [grad for grad in grads if grad is not None]
     d = elements(d)
     found = []
     if for_x:
-        found.append(kernels.conv2d_input_grad(d, elements(w), x_shape, stride, padding, dilation, groups))
+        found.append(conv2d_input_grad(d, elements(w), x_shape, stride, padding, dilation, groups))
     if for_w:
-        found.append(kernels.conv2d_weight_grad(d, elements(x), w_shape, stride, padding, dilation, groups))
+        found.append(conv2d_weight_grad(d, elements(x), w_shape, stride, padding, dilation, groups))
     if for_b:
-        found.append(kernels.sum_by_channel(d))
+        found.append(sum_by_channel(d))
     return found
 
 

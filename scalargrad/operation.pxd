@@ -17,6 +17,14 @@ cdef class Plan:
     cdef public bint holds_tensors
 
 
+cdef class Plans:
+    cdef dict _made
+    cdef object _op
+
+    @cython.locals(plan=Plan)
+    cpdef Plan of(self, mask)
+
+
 cdef class Op:
     cdef public object number
     cdef public object array
@@ -34,7 +42,7 @@ cdef class Op:
     cdef public bint fits
     cdef public tuple positions
     cdef public object differentiable
-    cdef public object plans
+    cdef public Plans plans
     cdef public object of_numbers
     cdef public object name
     cdef public object key

@@ -42,13 +42,17 @@ class OfArrays(Recordable):
         raise NotImplementedError
 
 
+# What derivatives name. There is one object for each, so that `is` tells them apart.
+INPUT, RESULT, SHAPE, SHAPES = "input", "result", "shape", "shapes"
+
+
 class Plan:
     """An Op together with the inputs that want a gradient."""
 
     __slots__ = ("holds_tensors", "pull", "pull_arrays", "save", "which")
 
     which: tuple[int, ...]  # the positions of those inputs
-    save: tuple[tuple[str, int], ...]  # what their derivatives name: "input", "result", "shape", "shapes", and which
+    save: tuple[tuple[str, int], ...]  # what their derivatives name: INPUT, RESULT, SHAPE or SHAPES, and which one
     pull: Callable[..., Sequence[Any]]  # (g, *saved) -> one gradient for each of them
     pull_arrays: Callable[..., Sequence[Any]]  # the same where nothing is recorded
     holds_tensors: bool  # whether something is saved whose memory a backward pass should set free
@@ -217,32 +221,41 @@ class Op:
         return function
 
 
-class Plans(dict[int, Plan]):
+class Plans:
     """The Plans of an Op, each made when it is first asked for, by the mask of the inputs that want a gradient."""
 
+    __slots__ = ("_made", "_op")
+
     def __init__(self, op: Op) -> None:
-        super().__init__()
+        self._made: dict[int, Plan] = {}
         self._op = op
 
-    def __missing__(self, mask: int) -> Plan:
+    def of(self, mask: int) -> Plan:
+        """The plan for this mask."""
+        plan = self._made.get(mask)
+        if plan is None:
+            plan = self._made[mask] = self.make(mask)
+        return plan
+
+    def make(self, mask: int) -> Plan:
+        """A new plan for this mask."""
         op = self._op
         which = wanted(mask)
         names = tuple(dict.fromkeys([n for i in which for n in op.named_by(i) if n != "i"]))
         save = tuple(map(self._found, names))
-        tensors = [kind == "result" or (kind == "input" and i in op.positions) for kind, i in save]
+        tensors = [kind is RESULT or (kind is INPUT and i in op.positions) for kind, i in save]
         pull = op.combined(which, names)
-        plan = self[mask] = Plan(which, save, pull, op.at_once(which, names) or pull, True in tensors)
-        return plan
+        return Plan(which, save, pull, op.at_once(which, names) or pull, True in tensors)
 
     def _found(self, name: str) -> tuple[str, int]:
         """Where a name in a derivative is found."""
         op = self._op
         if name in op.inputs:
-            return "input", op.inputs.index(name)
+            return INPUT, op.inputs.index(name)
         if name in op.results:
-            return "result", op.results.index(name)
+            return RESULT, op.results.index(name)
         position = op.inputs.index(name.removesuffix("_shape"))
-        return "shape" if position != op.variadic else "shapes", position
+        return SHAPE if position != op.variadic else SHAPES, position
 
 
 class OfNumbers(dict[int, Callable[..., tuple[Any, ...]]]):

@@ -14,13 +14,12 @@ cdef class Pending:
 cdef object ndarray
 cdef object _zeros
 
-
 cpdef elements(x)
-cpdef bint is_alone(holder)
-cpdef Py_ssize_t _references(holder)
+
 
 @cython.locals(zeros=Pending)
 cpdef Pending zeros_like(array)
+
 
 @cython.locals(pending=Pending)
 cpdef bint are_zeros(x)
@@ -34,3 +33,6 @@ cdef list _shared(Pending pending, holders, list arrays)
 
 
 cdef object _array_of(x)
+
+cpdef bint is_alone(holder)
+cpdef Py_ssize_t _references(holder)

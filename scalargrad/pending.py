@@ -1,7 +1,7 @@
 """Pending: an array that is not computed before someone needs its elements.
 
 A convolution, its relu and its pooling, computed one after the other, write and read the large arrays between them:
-from some hundred images on that is most of the time. Where the three stand next to each other nobody needs those
+from some dozen images on that is much of the time. Where the three stand next to each other nobody needs those
 arrays. So an operation may give a Pending, which knows the shape and what is to be run, and the next operation may take
 it and run both as one (fusion.py). Nobody else sees one: `Tensor.array` runs what is pending, and so do `apply` and
 `Backward.pull` before any Op that is not made for it.
@@ -17,13 +17,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from math import prod
-from sys import getrefcount
 from typing import Any
-from weakref import getweakrefcount, ref
+from weakref import ref
 
 import numpy as np
 
-from scalargrad.kernels.memory import is_whole
+from scalargrad.kernels.memory import references
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -187,7 +186,7 @@ class _Holder:
 
 
 def _references(holder: Any) -> int:
-    return getrefcount(holder._array)
+    return references(holder._array)
 
 
 _ALONE = _references(_Holder(np.empty(1)))
@@ -198,8 +197,4 @@ CAN_COUNT = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 def is_alone(holder: Any) -> bool:
     """True if nobody but `holder` has its array, or a view of it, or its memory in any other way."""
-    array = holder._array
-    if not is_whole(array) or getweakrefcount(array):
-        return False
-    del array
     return CAN_COUNT and _references(holder) == _ALONE

@@ -33,7 +33,7 @@ cdef class Tensor(InGraph):
     cpdef Storage own_storage(self)
     cpdef object stamp(self, long long now=*)
 
-    @cython.locals(before=Tensor, ours=bint)
+    @cython.locals(before=Tensor, zeros=Pending)
     cpdef object accumulate(self, grad, bint unshared, long long now=*)
 
 
@@ -50,7 +50,7 @@ cpdef object apply(Op op, tuple inputs)
 
 
 @cython.locals(
-    edges=list, mask=long, i=Py_ssize_t, j=Py_ssize_t, k=Py_ssize_t, t=Tensor, plan=Plan, saved=list, kind=str
+    edges=list, mask=long, i=Py_ssize_t, j=Py_ssize_t, k=Py_ssize_t, t=Tensor, plan=Plan, saved=list
 )
 cdef object _remember(Op op, tuple inputs, list arrays, object results, Tensor out, object dtype)
 

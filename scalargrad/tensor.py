@@ -18,10 +18,10 @@ from scalargrad import dtypes, kernels
 from scalargrad.dtypes import float32, float64, promoted
 from scalargrad.grad_mode import _Scope, mode
 from scalargrad.graph import Node, Outputs, sweep, tick
-from scalargrad.kernels.memory import copied, is_whole
+from scalargrad.kernels.memory import copied, is_own
 from scalargrad.methods.graph import InGraph
 from scalargrad.nodes import STALE, RemovableHandle, Saved, TensorNode, recorded
-from scalargrad.operation import Op, check_broadcast, mask_of
+from scalargrad.operation import INPUT, SHAPE, SHAPES, Op, check_broadcast, mask_of
 from scalargrad.ops.shape import Size, shaping
 from scalargrad.pending import Pending, are_zeros, settle, wait, waiting
 from scalargrad.printing import tensor_repr
@@ -173,13 +173,14 @@ class Tensor(InGraph):
             own = grad if unshared or before is not None else grad.clone()
             self._grad = own if before is None else before + own
             return
-        ours = unshared and is_whole(grad) and grad.dtype is self._array.dtype
         if before is None:
-            self._grad = wrap(grad if ours else copied(grad, self._array.dtype))
+            shape, dtype = self._array.shape, self._array.dtype
+            self._grad = wrap(grad if unshared and is_own(grad, shape, dtype) else copied(grad, dtype))
         elif before.edge is not None:
             self._grad = before + wrap(np.asarray(grad))
         else:
-            if ours and are_zeros(before._array) and before._array.shape == grad.shape:
+            zeros = before._array if unshared and are_zeros(before._array) else None
+            if zeros is not None and is_own(grad, zeros.shape, zeros.dtype):
                 before._array = grad
             else:
                 kernels.accumulate(before.elements(), grad)
@@ -330,21 +331,21 @@ def _remember(
                     edges.append(t.edge)
         if not edges:
             return
-        plan = op.plans[mask]
+        plan = op.plans.of(mask)
     else:  # there may be more inputs than a machine word has bits
         wanting = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.edge is not None]
         if not wanting:
             return
         edges = [inputs[i].edge for i in wanting]
-        plan = op.plans[mask_of(wanting)]
+        plan = op.plans.of(mask_of(wanting))
     saved: list[Any] = list(plan.save)
     for j in range(len(saved)):
         kind, k = saved[j]
-        if kind == "input":
+        if kind is INPUT:
             saved[j] = inputs[k]
-        elif kind == "shape":
+        elif kind is SHAPE:
             saved[j] = _shape(arrays[k])
-        elif kind == "shapes":
+        elif kind is SHAPES:
             saved[j] = tuple([_shape(x) for x in arrays[k:]])
         else:
             saved[j] = results[k] if k else result(out)
@@ -429,7 +430,9 @@ def _start(i: int, y: Tensor, seed: Any, recording: bool) -> Any:
             raise RuntimeError(
                 f"grad can be implicitly created only for scalar outputs, but output {i} has shape {list(shape)}"
             )
-        one = np.array(1, dtype).reshape(shape)
+        if not recording and shape == () and dtype is float32:  # the usual loss: to make an array takes 0.4 us
+            return _ONE
+        one = np.ones(shape, dtype)
         return wrap(one) if recording else one
     if not isinstance(seed, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(seed).__name__}")
@@ -441,6 +444,10 @@ def _start(i: int, y: Tensor, seed: Any, recording: bool) -> Any:
         seed = shaping.cast(seed, dtype)
     # Not copied, as in PyTorch: hooks and Functions get copies, and leaves keep copies.
     return seed if recording else seed.array
+
+
+_ONE = np.ones((), float32)
+_ONE.flags.writeable = False
 
 
 def _plus(a: Any, b: Any) -> Any:

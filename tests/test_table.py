@@ -158,8 +158,8 @@ class OffByAThousandth(Plans):
         super().__init__(op)
         self.position, self.last = position, len(op.derivatives) - 1
 
-    def __missing__(self, mask):
-        plan = super().__missing__(mask)
+    def make(self, mask):
+        plan = super().make(mask)
         wrong = [min(i, self.last) == self.position for i in plan.which]
         right = plan.pull_arrays
         plan.pull_arrays = lambda *saved: tuple(

@@ -13,6 +13,7 @@ import os
 import numpy as np
 
 cimport numpy as cnp
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
@@ -23,6 +24,7 @@ cnp.import_array()
 cdef extern from *:
     """
     #include <numpy/arrayobject.h>
+    static inline PyObject* weak_references(PyObject* array) { return ((PyArrayObject_fields*)array)->weakreflist; }
     /* Arrays are freed on whatever thread drops them, without the interpreter's lock in a free-threaded Python. Held
        for the few instructions of a list operation. */
     static char pool_lock_flag = 0;
@@ -45,6 +47,8 @@ cdef extern from *:
     static inline int log2_of(size_t n) { return 8 * (int)sizeof(unsigned long long) - 1 - __builtin_clzll(n); }
     """
     object PyDataMem_SetHandler(object)
+    PyObject* weak_references(object array) noexcept
+    Py_ssize_t Py_REFCNT(object)
     void lock_pool() noexcept nogil
     void unlock_pool() noexcept nogil
     void* large_memory(size_t n) noexcept nogil
@@ -257,10 +261,27 @@ def copied(array, dtype):
         PyDataMem_SetHandler(before)
 
 
-def is_whole(array):
-    """Whether this is an array, and nothing derived from one, of memory of its own, C-contiguous."""
+cdef inline bint _is_own(array) noexcept:
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_CHKFLAGS(
         <cnp.ndarray>array, cnp.NPY_ARRAY_OWNDATA | cnp.NPY_ARRAY_C_CONTIGUOUS)
+
+
+def is_own(array, tuple shape, dtype):
+    """Whether this is an array, and nothing derived from one, of such a shape and dtype, C-contiguous, that owns it."""
+    cdef int i
+    if not _is_own(array) or <PyObject*>cnp.PyArray_DESCR(<cnp.ndarray>array) != <PyObject*>dtype:
+        return False
+    if cnp.PyArray_NDIM(<cnp.ndarray>array) != len(shape):
+        return False
+    for i in range(len(shape)):
+        if cnp.PyArray_DIM(<cnp.ndarray>array, i) != <Py_ssize_t>shape[i]:
+            return False
+    return True
+
+
+def references(array):
+    """How many references there are to an array of memory of its own, C-contiguous; -1 for any other, or a weak one."""
+    return Py_REFCNT(array) if _is_own(array) and weak_references(array) == NULL else -1
 
 
 cdef void give_back() noexcept nogil:

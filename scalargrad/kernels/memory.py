@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from sys import getrefcount
 from typing import Any
+from weakref import getweakrefcount
 
 import numpy as np
 
@@ -18,8 +20,22 @@ empty: Callable[[Shape, np.dtype[Any]], Array]
 """empty(shape, dtype): an array, C-contiguous, its entries not set."""
 copied: Callable[[Array, np.dtype[Any]], Array]
 """copied(array, dtype): its numbers, C-contiguous, in memory of their own."""
-is_whole: Callable[[Any], bool]
-"""is_whole(x): whether x is an array, and nothing derived from one, of memory of its own, C-contiguous."""
+is_own: Callable[[Any, Shape, np.dtype[Any]], bool]
+"""is_own(x, shape, dtype): whether x is an array like this, C-contiguous, of its own memory, and no subclass."""
+references: Callable[[Any], int]
+"""references(x): how many there are to an array that is its own in this way; -1 for another, or if a weak one is."""
+
+
+def _copied(array: Array, dtype: np.dtype[Any]) -> Array:
+    return np.array(array, dtype, order="C")
+
+
+def _is_own(array: Any, shape: Shape, dtype: np.dtype[Any]) -> bool:
+    return _is_whole(array) and array.shape == shape and array.dtype == dtype
+
+
+def _references(array: Any) -> int:
+    return getrefcount(array) if _is_whole(array) and not getweakrefcount(array) else -1
 
 
 def _is_whole(array: Any) -> bool:
@@ -28,6 +44,6 @@ def _is_whole(array: Any) -> bool:
 
 try:
     _pool = importlib.import_module("._pool", __package__)
-    empty, copied, is_whole = _pool.empty, _pool.copied, _pool.is_whole
+    empty, copied, is_own, references = _pool.empty, _pool.copied, _pool.is_own, _pool.references
 except ImportError:
-    empty, copied, is_whole = np.empty, lambda array, dtype: np.array(array, dtype, order="C"), _is_whole
+    empty, copied, is_own, references = np.empty, _copied, _is_own, _references

@@ -123,11 +123,11 @@ class pooling:
 
 def _images(operation: str, input: Any) -> Any:
     """The input as a batch of images, none of them empty: a single one counts as a batch of one."""
-    ndim = rank(operation, input)
-    if ndim not in (3, 4) or 0 in input.shape[-3:]:
+    ndim, shape = rank(operation, input), input.shape
+    if ndim not in (3, 4) or (0 in shape and 0 in shape[-3:]):
         raise RuntimeError(
             f"{operation}(): Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got "
-            f"shape {tuple(input.shape)}"
+            f"shape {tuple(shape)}"
         )
     return input if ndim == 4 else shaping.unsqueeze(input, 0)
 

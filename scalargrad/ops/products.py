@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scalargrad import kernels
+from scalargrad.kernels import linear, linear_input_grad, linear_weight_grad, matmul, sum_over
 from scalargrad.kernels.geometry import check_linear, check_matmul
 from scalargrad.operation import Op
 from scalargrad.ops.shape import shaping
@@ -16,7 +17,7 @@ from scalargrad.ops.summation import summing
 def _product(a: Any, b: Any) -> Any:
     """a @ b. The kernels multiply floats, and refuse what does not fit together; NumPy multiplies integers."""
     if a.dtype.kind == "f" or a.dtype != b.dtype:
-        return kernels.matmul(a, b)
+        return matmul(a, b)
     _refuse_bool(a)
     check_matmul("matmul", a.shape, b.shape)
     return np.matmul(a, b)
@@ -24,7 +25,7 @@ def _product(a: Any, b: Any) -> Any:
 
 def _linear(bias: Any, x: Any, w: Any) -> Any:
     if x.dtype.kind == "f" or x.dtype != w.dtype:
-        return kernels.linear(x, w, bias)
+        return linear(x, w, bias)
     _refuse_bool(x)
     check_linear("linear", x.shape, w.shape, None if bias is None else bias.shape)
     y = np.matmul(x, w.T)
@@ -49,11 +50,11 @@ def _linear_gradients(g: Any, x: Any, w: Any, wanted: int) -> list[Any]:
     """Of bias, input and weight."""
     found = []
     if wanted & 1:
-        found.append(kernels.sum_over(g, (0,), False))
+        found.append(sum_over(g, (0,), False))
     if wanted & 2:
-        found.append(kernels.linear_input_grad(g, w))
+        found.append(linear_input_grad(g, w))
     if wanted & 4:
-        found.append(kernels.linear_weight_grad(g, x))
+        found.append(linear_weight_grad(g, x))
     return found
 
 
