@@ -135,22 +135,25 @@ cdef void input_grad_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) no
 cdef void input_grad_weights(Conv* v, Frame* f, Correlation* c, Py_ssize_t first_row, Py_ssize_t first_column,
                              const real* w, real* w_ck) noexcept nogil:
     """One group's weights as (C, K), K over the output channels and the taps of a phase; and where those taps lie."""
-    cdef Py_ssize_t o, r, s, channel, k = 0
-    for o in range(v.O):
-        for r in range(v.R):
-            if (r * v.dilation[0]) % v.stride[0] != (first_row + v.padding[0]) % v.stride[0]:
+    cdef Py_ssize_t o, r, s, channel, k, back, tap = 0
+    cdef Py_ssize_t row_phase = (first_row + v.padding[0]) % v.stride[0]
+    cdef Py_ssize_t column_phase = (first_column + v.padding[1]) % v.stride[1]
+    cdef Py_ssize_t n_taps = (taps_of_phase(v.R, v.stride[0], v.dilation[0], row_phase)
+                              * taps_of_phase(v.S, v.stride[1], v.dilation[1], column_phase))
+    for r in range(v.R):
+        if (r * v.dilation[0]) % v.stride[0] != row_phase:
+            continue
+        for s in range(v.S):
+            if (s * v.dilation[1]) % v.stride[1] != column_phase:
                 continue
-            for s in range(v.S):
-                if (s * v.dilation[1]) % v.stride[1] != (first_column + v.padding[1]) % v.stride[1]:
-                    continue
+            # Divisions stay out here: inside they took a third of the time of a small image's gradient.
+            back = ((r * v.dilation[0]) // v.stride[0]) * f.row + (s * v.dilation[1]) // v.stride[1]
+            for o in range(v.O):
+                k = o * n_taps + tap
+                c.taps[k] = o * f.plane - back
                 for channel in range(v.C):
                     w_ck[channel * c.K + k] = w[((o * v.C + channel) * v.R + r) * v.S + s]
-                c.taps[k] = (
-                    o * f.plane
-                    - ((r * v.dilation[0]) // v.stride[0]) * f.row
-                    - (s * v.dilation[1]) // v.stride[1]
-                )
-                k += 1
+            tap += 1
 
 
 cdef int conv2d_backward_input(Conv* conv, const real* g, const real* w, real* x_grad) noexcept nogil:

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from kernel_cases import ELSEWHERE, Draw, contract, drawing, same
 
 from scalargrad import kernels
+from scalargrad.kernels import memory as own_memory
 
 N_DRAWS = int(os.environ.get("SCALARGRAD_DRAWS", "4"))
 PROT_NONE = 0
@@ -107,6 +109,33 @@ def test_a_large_result_owns_its_memory_like_any_other_array(k, draw):
     np.testing.assert_array_equal(y[0], first)
     assert not y[300:].any()
     np.testing.assert_array_equal(np.pad(y, 1)[1:-1, 1:-1], y)
+
+
+@pytest.mark.parametrize("is_own", [own_memory.is_own, own_memory._is_own], ids=["in use", "in NumPy"])
+def test_an_array_is_its_own_if_it_is_like_this_and_has_its_memory_to_itself(is_own):
+    x = np.ones((2, 3), np.float32)
+    assert is_own(x, (2, 3), np.dtype(np.float32))
+    assert is_own(np.ones((), np.float64), (), np.dtype(np.float64))
+    for other in (np.ones((2, 3)), np.ones((3, 2), np.float32), np.ones(6, np.float32), np.ones((2, 3, 1), np.float32)):
+        assert not is_own(other, (2, 3), np.dtype(np.float32))
+    for derived in (x[:], x.view(np.ma.MaskedArray), np.float32(1), [1.0], None):
+        assert not is_own(derived, getattr(derived, "shape", ()), np.dtype(np.float32))
+    assert not is_own(np.ones((3, 2), np.float32).T.copy("F"), (2, 3), np.dtype(np.float32))
+
+
+@pytest.mark.parametrize("references", [own_memory.references, own_memory._references], ids=["in use", "in NumPy"])
+def test_references_are_counted_to_arrays_of_their_own_memory_alone(references):
+    x = np.ones((2, 3), np.float32)
+    before = references(x)
+    assert before > 0
+    others = [x, x]
+    assert references(x) == before + len(others)
+    watching = weakref.ref(x)
+    assert references(x) == -1
+    del watching
+    assert references(x) == before + len(others)
+    for other in (x[:], x.T, np.float32(1), None):
+        assert references(other) == -1
 
 
 @pytest.fixture
