@@ -20,8 +20,10 @@ ctypedef void (*tap_tile_t)(
 cdef extern from *:
     """
     #define PREFETCH(p) __builtin_prefetch((p), 1, 3)
+    #define PREFETCH_TO_READ(p) __builtin_prefetch((p), 0, 3)
     """
     void PREFETCH(const real* p) nogil
+    void PREFETCH_TO_READ(const real* p) nogil
 
 cdef enum:
     # While so long a sum runs, the next block's results are fetched, to be added to or written: float64, n = 2048 at 120
@@ -62,6 +64,7 @@ cdef inline void gemm_tile(int m, int n, GemmTile* t) noexcept nogil:
     cdef const real* a_k
     cdef const real* b_k_at
     cdef real* c = t.c
+    cdef real* c_next
     cdef bint accumulate = t.accumulate, relu = t.relu
     for block in range(t.n_blocks):
         a_k = a
@@ -74,10 +77,12 @@ cdef inline void gemm_tile(int m, int n, GemmTile* t) noexcept nogil:
         else:
             for i in range(m * n):
                 sums[i] = VZERO
-        if K >= LONG_SUM and block + 1 < t.n_blocks:
+        if K >= LONG_SUM:
+            # After the last block, the next panel's first. Rows lie across a line more than they have vectors.
+            c_next = c + m * c_row if block + 1 < t.n_blocks else t.c + n * VL
             for i in range(m):
-                for j in range(n):
-                    PREFETCH(c + (m + i) * c_row + j * VL)
+                for j in range(n + 1):
+                    PREFETCH(c_next + i * c_row + j * VL)
         for k in range(K):
             for j in range(n):
                 b_k[j] = (<const uvec*>(b_k_at + j * VL))[0]
