@@ -30,19 +30,26 @@ cdef extern from *:
     static char pool_lock_flag = 0;
     static inline void lock_pool(void) { while (__atomic_test_and_set(&pool_lock_flag, __ATOMIC_ACQUIRE)) { } }
     static inline void unlock_pool(void) { __atomic_clear(&pool_lock_flag, __ATOMIC_RELEASE); }
-    /* Memory for a large block. On Linux it begins where a page of 2 MB can, and asks for such pages. */
-    #if defined(__linux__)
-    #include <stdlib.h>
+    /* Memory for a large block. On Linux it begins where a page of 2 MB can, and asks for such pages. It is the
+       system's, because what malloc has may have been touched before, in pages of 4 KB, and then stays so. */
+    #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
     #include <sys/mman.h>
     #define HUGE_PAGE ((size_t)1 << 21)
+    #define WHOLE_PAGES(n) (((n) + 0xFFFF) & ~(size_t)0xFFFF)  /* the largest that are usual have 64 KB */
     static inline void* large_memory(size_t n) {
-        void* memory;
-        if (posix_memalign(&memory, HUGE_PAGE, n)) return NULL;
-        madvise(memory, n & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
-        return memory;
+        size_t length = WHOLE_PAGES(n);
+        char *memory = mmap(NULL, length + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        char *start = (char*)(((size_t)memory + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+        if (memory == (char*)MAP_FAILED) return NULL;
+        if (start > memory) munmap(memory, start - memory);
+        munmap(start + length, memory + HUGE_PAGE - start);
+        madvise(start, n & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
+        return start;
     }
+    static inline void free_large(void* memory, size_t n) { munmap(memory, WHOLE_PAGES(n)); }
     #else
     #define large_memory malloc
+    #define free_large(memory, n) free(memory)
     #endif
     static inline int log2_of(size_t n) { return 8 * (int)sizeof(unsigned long long) - 1 - __builtin_clzll(n); }
     """
@@ -52,6 +59,7 @@ cdef extern from *:
     void lock_pool() noexcept nogil
     void unlock_pool() noexcept nogil
     void* large_memory(size_t n) noexcept nogil
+    void free_large(void* memory, size_t n) noexcept nogil
     int log2_of(size_t n) noexcept nogil
     ctypedef struct PyDataMemAllocator:
         void* ctx
@@ -124,8 +132,12 @@ cdef void evict(size_t coming) noexcept nogil:
 
 cdef void release(Block* block) noexcept nogil:
     global bytes_kept
-    bytes_kept -= size_of(block.size_class)
-    free(block.memory)
+    cdef size_t size = size_of(block.size_class)
+    bytes_kept -= size
+    if size < LARGE:
+        free(block.memory)
+    else:
+        free_large(block.memory, size + HEADER + 64)
 
 
 cdef void count(size_t size) noexcept nogil:
