@@ -200,7 +200,7 @@ else:
 def large_calls():
     f = lambda *shape: np.ones(shape, np.float32)
     same, pool = ((1, 1), (1, 1), (1, 1), 1), ((3, 3), (2, 2), (1, 1), (1, 1))
-    x, w, g = f(4, 8, 150, 150), f(8, 8, 3, 3), f(4, 8, 150, 150)
+    x, w, g = f(4, 8, 200, 150), f(8, 8, 3, 3), f(4, 8, 200, 150)
     offsets = kernels.max_pool2d(x, *pool, False)[1]
     windows, a, b = x[:, :, ::2, ::2], f(1200, 700), f(700, 1200)
     strided, states = [f(700, 2 * 1200)[:, ::2]], [[f(700, 1200)] for _ in range(3)]
