@@ -78,15 +78,15 @@ cdef void choose_method(Gemm* g) noexcept nogil:
                 g.m_block = 384 // n_bytes
                 g.n_block = 4032 // n_bytes
                 if ROWS == 8 and g.a.column == 1:
-                    # The longer the sums, the less often C is read and written: n = 2048, float32, at 254 GF/s instead
-                    # of 251 in two halves, float64 at 127 instead of 124; 1500, float32, at 247 instead of 241.
+                    # The longer the sums, the less often C is read and written: with what is fetched ahead, n = 2048 in
+                    # 66.9 ms instead of 68.0, 1500 in 25.8 instead of 26.8; float64, 1536, in 58.5 instead of 60.1.
                     g.k_block = 2048
                     g.n_block = 528
 
 
 cdef enum:
     # A panel's rows are short and far apart, which the processor does not foresee: this many rows ahead are fetched.
-    # n = 1000 and 1024 at 258 GF/s instead of 253, together with the panel's first results (`gemm_tile`).
+    # float64, n = 1000, in 15.4 ms instead of 15.6, together with the next panel's first results (`gemm_tile`).
     ROWS_AHEAD = 32
 
 
