@@ -19,9 +19,9 @@ cdef void transpose_narrow(const real* source, Py_ssize_t source_row, Py_ssize_t
 
 
 cdef void pack_part(Windows* v, bint back, const real* w, Py_ssize_t m, Py_ssize_t n, Py_ssize_t width,
-                     Py_ssize_t channel, Py_ssize_t n_channels, real* packed) noexcept nogil:
+                     Py_ssize_t channel, Py_ssize_t n_channels, Py_ssize_t n_ahead, real* packed) noexcept nogil:
     """Of one group's weights, (M, channels, taps) or if `back` (channels, M, taps), those of n of M from m on and of so
-    many channels: (channels, taps, width)."""
+    many channels: (channels, taps, width). Rows of the latter are asked for so many channels ahead."""
     cdef Py_ssize_t n_taps = v.n_taps, c, i, first, ahead
     if not back:
         if n_channels * n_taps < VL:
@@ -31,7 +31,7 @@ cdef void pack_part(Windows* v, bint back, const real* w, Py_ssize_t m, Py_ssize
         return
     for c in range(channel, channel + n_channels):
         first = (c * v.M + m) * n_taps
-        ahead = min(n_channels, v.n_channels - 1 - c) * v.M * n_taps
+        ahead = min(n_ahead, v.n_channels - 1 - c) * v.M * n_taps
         for i in range(ceil_div(n * n_taps * <Py_ssize_t>sizeof(real), 64)):
             FETCH_AHEAD(w + first + ahead + i * (64 // <Py_ssize_t>sizeof(real)))
         if n_taps == 1:
@@ -51,7 +51,7 @@ cdef void pack_panels(Windows* v, bint back, const real* w, real* packed) noexce
     while m < v.M:
         width = channel_vectors(v.M - m) * VL
         n = min(v.M - m, width)
-        pack_part(v, back, w, m, n, width, 0, v.n_channels, packed + m * v.K)
+        pack_part(v, back, w, m, n, width, 0, v.n_channels, 1, packed + m * v.K)
         m += n
 
 
@@ -78,7 +78,7 @@ cdef void panels_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexce
         c = 0
         while c < v.n_channels:
             n_channels = min(n_at_once, v.n_channels - c)
-            pack_part(v, v.back, v.w + group * v.M * v.K, m, n, width, c, n_channels, packed)
+            pack_part(v, v.back, v.w + group * v.M * v.K, m, n, width, c, n_channels, n_channels, packed)
             bias = after(v.bias, group * up(v.M) + m) if c == 0 else NULL
             for image in range(v.N):
                 x = v.x + ((image * v.groups + group) * v.n_channels + c) * v.x_plane

@@ -9,7 +9,9 @@ cdef struct Tap:
 cdef struct Positions:
     # The rows or the columns of the output: which taps each sees, and where. Those that see the same form a class.
     Py_ssize_t n, n_classes
-    Py_ssize_t step      # from a class's tap to its next, in numbers of taps
+    # A class's first tap is the one that lies first in the input, so that memory is read in its order: the processor
+    # fetches ahead upwards. (The gradient of 16 images of 128 × 28 × 28, 3 × 3: 235 GF/s, and 218 downwards.)
+    Py_ssize_t step      # from a class's tap to its next, in numbers of taps; negative for the gradient
     Py_ssize_t shift     # and in rows or columns of the input
     Py_ssize_t* at       # of each position: the input's row or column under its first tap
     Py_ssize_t* kind     # of each position: its class
@@ -53,16 +55,16 @@ cdef void look_forward(Positions* p, Py_ssize_t size, Py_ssize_t kernel, Py_ssiz
 cdef void look_back(Positions* p, Py_ssize_t size, Py_ssize_t kernel, Py_ssize_t stride, Py_ssize_t padding,
                     Py_ssize_t dilation) noexcept nogil:
     """The positions of inputs under windows, of which there are `size`."""
-    cdef Py_ssize_t i, r, window, first, count
-    p.step = 1
-    while p.step < stride and (p.step * dilation) % stride:
-        p.step += 1
-    p.shift = -(p.step * dilation // stride)
+    cdef Py_ssize_t i, r, window, first, count, step = 1
+    while step < stride and (step * dilation) % stride:
+        step += 1
+    p.step = -step
+    p.shift = step * dilation // stride
     p.n_classes = 0
     for i in range(p.n):
         first = count = 0
         p.at[i] = 0
-        for r in range(kernel):
+        for r in range(kernel - 1, -1, -1):
             if reaches(i, r, padding, stride, dilation, &window) and 0 <= window < size:
                 if count == 0:
                     first = r
