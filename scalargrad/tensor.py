@@ -430,9 +430,7 @@ def _start(i: int, y: Tensor, seed: Any, recording: bool) -> Any:
             raise RuntimeError(
                 f"grad can be implicitly created only for scalar outputs, but output {i} has shape {list(shape)}"
             )
-        if not recording and shape == () and dtype is float32:  # the usual loss: to make an array takes 0.4 us
-            return _ONE
-        one = np.ones(shape, dtype)
+        one = np.array(1, dtype).reshape(shape)
         return wrap(one) if recording else one
     if not isinstance(seed, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(seed).__name__}")
@@ -444,10 +442,6 @@ def _start(i: int, y: Tensor, seed: Any, recording: bool) -> Any:
         seed = shaping.cast(seed, dtype)
     # Not copied, as in PyTorch: hooks and Functions get copies, and leaves keep copies.
     return seed if recording else seed.array
-
-
-_ONE = np.ones((), float32)
-_ONE.flags.writeable = False
 
 
 def _plus(a: Any, b: Any) -> Any:

@@ -1,6 +1,7 @@
 """Which kernels are built, chosen and shown: each for the instruction set of its name, and all for one contract."""
 
 import inspect
+import os
 import platform
 import re
 import shutil
@@ -18,10 +19,10 @@ COMPILED = [isa for isa in kernels.available() if isa != "numpy"]
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess:
-    import os
-
+    """A new process that was told nothing of instruction sets, but for what `environment` says."""
+    inherited = {name: value for name, value in os.environ.items() if name != "SCALARGRAD_ISA"}
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env={**inherited, **environment}, capture_output=True, text=True, timeout=60
     )
 
 
