@@ -185,6 +185,7 @@ def test_read_idx_reads_what_was_written(tmp_path_factory, code, shape, seed, pa
 
 
 GOOD = idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
+PACKED = gzip.compress(GOOD, mtime=0)  # the same bytes, and so the same names of tests, in every process
 DAMAGED = [
     (b"", "not an IDX file: it begins with nothing"),
     (b"\x00\x00\x08", "not an IDX file"),
@@ -195,8 +196,8 @@ DAMAGED = [
     (GOOD[:-1], r"cut short: uint8 of shape \(2, 3\) makes 18 bytes, got 17"),
     (GOOD + b"\x00", "bytes after the end"),
     (b"\x00\x00\x08\x02" + b"\xff" * 8 + b"\x01", "cut short"),
-    (gzip.compress(GOOD)[:-3], "the gzip data is damaged or cut short"),
-    (gzip.compress(GOOD)[:10] + b"\x00" * 20, "the gzip data is damaged or cut short"),
+    (PACKED[:-3], "the gzip data is damaged or cut short"),
+    (PACKED[:10] + b"\x00" * 20, "the gzip data is damaged or cut short"),
     (b"\x1f\x8b", "the gzip data is damaged or cut short"),
 ]
 
