@@ -69,6 +69,8 @@ cdef void choose_method(Gemm* g) noexcept nogil:
         elif g.packs or g.K * g.N > (131072 if ROWS == 8 else 8192):
             g.packs = True
             g.n_block = PANEL
+            # The longer the sums, the less often C is read and written: float64, n = 1024 at 126 GF/s whole and 119 in
+            # two halves; 2048 at 123 in halves, 118 in quarters and 110 whole.
             long_k = 512 if g.a.column != 1 else 1024 if ROWS == 8 else 4096 // n_bytes
             # A transposed matrix's rows that are pages apart are packed too (AVX2, 1024 × 1024: 114 instead of 83
             # GF/s); other rows never gained by it.
@@ -77,11 +79,6 @@ cdef void choose_method(Gemm* g) noexcept nogil:
                 g.k_block = long_k
                 g.m_block = 384 // n_bytes
                 g.n_block = 4032 // n_bytes
-                if ROWS == 8 and g.a.column == 1:
-                    # The longer the sums, the less often C is read and written: with what is fetched ahead, n = 2048 in
-                    # 66.9 ms instead of 68.0, 1500 in 25.8 instead of 26.8; float64, 1536, in 58.5 instead of 60.1.
-                    g.k_block = 2048
-                    g.n_block = 528
 
 
 cdef enum:
