@@ -52,7 +52,7 @@ LARGEST = 1 << 30
 
 
 def conv2d(x: Any, w: Any, b: Any, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:
-    """The convolution, which waits if it is large."""
+    """The convolution, which waits if it is much work."""
     x, w = elements(x), elements(w)
     if (
         x.ndim != 4

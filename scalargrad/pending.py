@@ -1,7 +1,7 @@
 """Pending: an array that is not computed before someone needs its elements.
 
 A convolution, its relu and its pooling, computed one after the other, write and read the large arrays between them:
-from some dozen images on that is much of the time. Where the three stand next to each other nobody needs those
+from some hundred images on that is most of the time. Where the three stand next to each other nobody needs those
 arrays. So an operation may give a Pending, which knows the shape and what is to be run, and the next operation may take
 it and run both as one (fusion.py). Nobody else sees one: `Tensor.array` runs what is pending, and so do `apply` and
 `Backward.pull` before any Op that is not made for it.

@@ -273,15 +273,16 @@ def copied(array, dtype):
         PyDataMem_SetHandler(before)
 
 
-cdef inline bint _is_own(array) noexcept:
+cdef inline bint _is_whole(array) noexcept:
+    """Whether this is an array, and nothing derived from one, C-contiguous, of memory of its own."""
     return cnp.PyArray_CheckExact(array) and cnp.PyArray_CHKFLAGS(
         <cnp.ndarray>array, cnp.NPY_ARRAY_OWNDATA | cnp.NPY_ARRAY_C_CONTIGUOUS)
 
 
 def is_own(array, tuple shape, dtype):
-    """Whether this is an array, and nothing derived from one, of such a shape and dtype, C-contiguous, that owns it."""
+    """See `memory.is_own`."""
     cdef int i
-    if not _is_own(array) or <PyObject*>cnp.PyArray_DESCR(<cnp.ndarray>array) != <PyObject*>dtype:
+    if not _is_whole(array) or <PyObject*>cnp.PyArray_DESCR(<cnp.ndarray>array) != <PyObject*>dtype:
         return False
     if cnp.PyArray_NDIM(<cnp.ndarray>array) != len(shape):
         return False
@@ -292,8 +293,8 @@ def is_own(array, tuple shape, dtype):
 
 
 def references(array):
-    """How many references there are to an array of memory of its own, C-contiguous; -1 for any other, or a weak one."""
-    return Py_REFCNT(array) if _is_own(array) and weak_references(array) == NULL else -1
+    """See `memory.references`."""
+    return Py_REFCNT(array) if _is_whole(array) and weak_references(array) == NULL else -1
 
 
 cdef void give_back() noexcept nogil:

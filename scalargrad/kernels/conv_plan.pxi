@@ -15,13 +15,6 @@ cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyDataMem_Handler:
         PyDataMemAllocator allocator
 
-cdef extern from *:
-    """
-    /* To the second cache. */
-    #define FETCH_AHEAD(p) __builtin_prefetch((p), 0, 2)
-    """
-    void FETCH_AHEAD(const void*) nogil
-
 # Scratch comes from the pool, like results: packed weights can be megabytes, and malloc would take fresh pages for them
 # in every call.
 cdef PyDataMemAllocator pool = (<PyDataMem_Handler*>PyCapsule_GetPointer(pool_handler, "mem_handler")).allocator

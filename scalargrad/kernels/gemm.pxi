@@ -96,7 +96,7 @@ cdef void pack_panel(Matrix* b, Py_ssize_t first_k, Py_ssize_t K, Py_ssize_t fir
         for k in range(K):
             if K >= LONG_SUM:
                 for j in range(n_vectors + 1):
-                    PREFETCH_TO_READ(at + ROWS_AHEAD * b.row + j * VL)
+                    FETCH_TO_READ(at + ROWS_AHEAD * b.row + j * VL)
             j = 0
             while j + VL <= n:
                 (<uvec*>(panel + j))[0] = (<const uvec*>(at + j))[0]

@@ -19,11 +19,14 @@ ctypedef void (*tap_tile_t)(
 
 cdef extern from *:
     """
-    #define PREFETCH(p) __builtin_prefetch((p), 1, 3)
-    #define PREFETCH_TO_READ(p) __builtin_prefetch((p), 0, 3)
+    /* To the first cache; the last, what is needed later, to the second. */
+    #define FETCH_TO_WRITE(p) __builtin_prefetch((p), 1, 3)
+    #define FETCH_TO_READ(p) __builtin_prefetch((p), 0, 3)
+    #define FETCH_AHEAD(p) __builtin_prefetch((p), 0, 2)
     """
-    void PREFETCH(const real* p) nogil
-    void PREFETCH_TO_READ(const real* p) nogil
+    void FETCH_TO_WRITE(const void* p) nogil
+    void FETCH_TO_READ(const void* p) nogil
+    void FETCH_AHEAD(const void* p) nogil
 
 cdef enum:
     # While so long a sum runs, the next block's results are fetched, to be added to or written: float64, n = 2048 at 120
@@ -82,7 +85,7 @@ cdef inline void gemm_tile(int m, int n, GemmTile* t) noexcept nogil:
             c_next = c + m * c_row if block + 1 < t.n_blocks else t.c + n * VL
             for i in range(m):
                 for j in range(n + 1):
-                    PREFETCH(c_next + i * c_row + j * VL)
+                    FETCH_TO_WRITE(c_next + i * c_row + j * VL)
         for k in range(K):
             for j in range(n):
                 b_k[j] = (<const uvec*>(b_k_at + j * VL))[0]

@@ -23,9 +23,9 @@ def everything_waits(monkeypatch):
     waits_from(0, monkeypatch.setattr)
 
 
-def waits_from(n_bytes, setattr=setattr):
-    setattr(fusion, "CONV_WAITS", n_bytes)
-    setattr(fusion, "RELU_WAITS", n_bytes)
+def waits_from(size, setattr=setattr):
+    setattr(fusion, "CONV_WAITS", size)
+    setattr(fusion, "RELU_WAITS", size)
 
 
 def images(seed, *shape, dtype=np.float32):
