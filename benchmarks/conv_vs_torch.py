@@ -26,9 +26,7 @@ from time import thread_time
 from typing import NamedTuple
 
 import numpy as np
-
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_MMAP_THRESHOLD_": str(1 << 25), "OMP_NUM_THREADS": "1"}
-ONLY_AVX2 = {"SCALARGRAD_ISA": "v3", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+from environments import KEEP_MEMORY, ONLY_AVX2, environment
 
 
 class Layer(NamedTuple):
@@ -227,8 +225,8 @@ def main() -> None:
     if arguments.worker:
         measure(arguments)
         return
-    environment = {**os.environ, **KEEP_MEMORY, **(ONLY_AVX2 if arguments.avx2 else {})}
-    subprocess.run([sys.executable, __file__, *sys.argv[1:], "--worker"], env=environment, check=True)
+    settings = environment(KEEP_MEMORY, ONLY_AVX2 if arguments.avx2 else {})
+    subprocess.run([sys.executable, __file__, *sys.argv[1:], "--worker"], env=settings, check=True)
 
 
 if __name__ == "__main__":

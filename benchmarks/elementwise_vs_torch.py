@@ -24,8 +24,8 @@ from typing import Any
 
 import limits
 import numpy as np
+from environments import KEEP_MEMORY, environment
 
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
 WORK: dict[str, tuple[int, Callable[..., Any]]] = {
     "add": (2, lambda lib, a, b: a + b),
     "mul": (2, lambda lib, a, b: a * b),
@@ -115,12 +115,12 @@ def worker(core: int, seconds: float, names: list[str], sizes: list[int]) -> Non
                 print(json.dumps([name, n, direction, *compare(name, n, direction, seconds)]), flush=True)
 
 
-def measured(environment: dict[str, str], arguments: argparse.Namespace) -> dict[tuple[str, int, str], list[float]]:
+def measured(settings: dict[str, str], arguments: argparse.Namespace) -> dict[tuple[str, int, str], list[float]]:
     """All comparisons, in a process of their own."""
     task = json.dumps([arguments.core, arguments.seconds, arguments.only, arguments.sizes])
     done = subprocess.run(
         [sys.executable, __file__, "--worker", task],
-        env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
+        env=environment(settings),
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -28,8 +28,8 @@ from importlib.util import find_spec
 from time import perf_counter
 
 import numpy as np
+from environments import KEEP_MEMORY, environment
 
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
 CONTESTANTS = {
     "scalargrad": ("scalargrad", {}),
     "torch": ("torch", {}),
@@ -131,10 +131,10 @@ def measured(library: str, work: str, n_images: int, n_threads: int, seconds: fl
 
 def measure(contestant: str, work: str, n_images: int, n_threads: int, seconds: float) -> dict[str, float]:
     """`measured` in a process of its own, on the first `n_threads` cores that this one may use."""
-    library, environment = {**CONTESTANTS, **COMPILERS}[contestant]
+    library, settings = {**CONTESTANTS, **COMPILERS}[contestant]
     done = subprocess.run(
         [sys.executable, __file__, "--worker", library, work, str(n_images), str(n_threads), str(seconds)],
-        env={**os.environ, **environment, "OMP_NUM_THREADS": str(n_threads)},
+        env=environment(settings, n_threads=n_threads),
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -9,8 +9,9 @@
 Each contestant is a process of its own, because thread pools in one process disturb each other, pinned to the same
 cores. They take short turns on each product, five each, and a time is the shortest of all, because what else the
 machine does only ever adds time. The results are compared. glibc is told to keep freed memory, which spares NumPy and
-PyTorch fresh pages at every large result (ours come from the kernels' own pool). The limits, the peak of multiply-adds
-and the bandwidth for data of this size, are measured between the turns. The tables are Markdown.
+PyTorch fresh pages at every large result (ours come from the kernels' own pool). NumPy appears twice: with the kernels
+that its OpenBLAS chooses, of AVX-512 where the processor has it, and held to those of AVX2. The limits, the peak of
+multiply-adds and the bandwidth for data of this size, are measured between the turns. The tables are Markdown.
 """
 
 import argparse
@@ -27,10 +28,10 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from environments import KEEP_MEMORY, ONLY_AVX2, environment
 from limits import bandwidth, machine, peak_flops
 
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
-ONLY_AVX2 = {"SCALARGRAD_ISA": "v3", "OPENBLAS_CORETYPE": "Haswell", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+CONTESTANTS = {"scalargrad": {}, "numpy": {}, "numpy, AVX2": ONLY_AVX2, "torch": {}}
 TURNS = 5
 SQUARES = [16, 32, 64, 96, 128, 256, 512, 1024, 2048]
 LAYERS = [(576, 120), (120, 84), (84, 10), (784, 256), (1024, 1024)]
@@ -134,11 +135,10 @@ def shortest(call: Callable[[], Any], seconds: float) -> float:
 class Contestant:
     """A process that computes with one library."""
 
-    def __init__(self, library: str, n_threads: int, environment: dict[str, str]) -> None:
-        counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(n_threads))
+    def __init__(self, library: str, n_threads: int, settings: dict[str, str]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--worker", library, str(n_threads)],
-            env={**os.environ, **KEEP_MEMORY, **counts, **environment},
+            env=environment(KEEP_MEMORY, settings, n_threads=n_threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -205,23 +205,26 @@ def main() -> None:
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
-    libraries = [name for name in ("scalargrad", "numpy", "torch") if find_spec(name)]
-    environment = ONLY_AVX2 if arguments.avx2 else {}
-    contestants = {name: Contestant(name, arguments.threads, environment) for name in libraries}
+    contestants = {
+        name: Contestant(library, arguments.threads, ONLY_AVX2 if arguments.avx2 else settings)
+        for name, settings in CONTESTANTS.items()
+        if find_spec(library := name.split(",")[0]) and not (arguments.avx2 and "AVX2" in name)
+    }
+    names = list(contestants)
     print(f"{machine()}\n\nµs a call, the shortest; {arguments.threads} thread(s){', AVX2' if arguments.avx2 else ''}")
     for dtype in arguments.dtypes:
         for title, lines in products(arguments.only, arguments.sizes, arguments.batches):
             by_memory = lines[0][1].kind in OF_VECTORS
             rate, limit = ("GB/s", "bandwidth") if by_memory else ("GFLOP/s", "peak")
-            ratios = [f"{name} ÷ scalargrad" for name in libraries[1:]]
-            columns = [f"{title}, {dtype}", *libraries, *ratios, f"our {rate}", f"of a core's {limit}"]
+            ratios = [f"{name} ÷ scalargrad" for name in names[1:]]
+            columns = [f"{title}, {dtype}", *names, *ratios, f"our {rate}", f"of a core's {limit}"]
             print(f"\n| {' | '.join(columns)} |\n{'|--:' * len(columns)}|", flush=True)
-            for name, product in lines:
+            for line, product in lines:
                 result = measured(contestants, product, dtype, arguments.seconds)
                 ours = result["scalargrad"]
                 done = product.numbers() * np.dtype(dtype).itemsize if by_memory else product.flop()
-                cells = [name, *(f"{result[library] * 1e6:,.2f}" for library in libraries)]
-                cells += [f"{result[library] / ours:.2f}" for library in libraries[1:]]
+                cells = [line, *(f"{result[name] * 1e6:,.2f}" for name in names)]
+                cells += [f"{result[name] / ours:.2f}" for name in names[1:]]
                 cells += [f"{done / ours / 1e9:.1f}", f"{done / ours / result['limit']:.0%}"]
                 print(f"| {' | '.join(cells)} |", flush=True)
 

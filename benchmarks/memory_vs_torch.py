@@ -13,19 +13,14 @@ for fresh pages; in "memory kept" environment variables tell it to keep them, wh
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
 
+from environments import KEEP_MEMORY, environment
 from lenet_vs_torch import in_torch, pin
 from limits import machine
 
-KEEP_MEMORY = {
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
 CONTESTANTS = {"scalargrad": {}, "torch": {}, "torch, memory kept": KEEP_MEMORY}
 
 
@@ -57,7 +52,7 @@ def measure(contestant: str, n_images: int, n_steps: int) -> dict[str, float]:
     """`train` in a process of its own."""
     done = subprocess.run(
         [sys.executable, __file__, "--worker", contestant.split(",")[0], str(n_images), str(n_steps)],
-        env={**os.environ, **CONTESTANTS[contestant], "OMP_NUM_THREADS": "1"},
+        env=environment(CONTESTANTS[contestant]),
         stdout=subprocess.PIPE,
         text=True,
         check=True,

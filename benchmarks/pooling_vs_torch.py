@@ -21,9 +21,9 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from environments import KEEP_MEMORY, environment
 from limits import bandwidth, machine
 
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_MMAP_THRESHOLD_": str(1 << 25), "OMP_NUM_THREADS": "1"}
 ONES, ZEROS, HALVES = (1, 1), (0, 0), ((2, 2), (2, 2), (0, 0), (1, 1))
 
 
@@ -293,8 +293,7 @@ def main() -> None:
     if arguments.worker:
         measure(arguments)
         return
-    environment = {**os.environ, **KEEP_MEMORY}
-    subprocess.run([sys.executable, __file__, *sys.argv[1:], "--worker"], env=environment, check=True)
+    subprocess.run([sys.executable, __file__, *sys.argv[1:], "--worker"], env=environment(KEEP_MEMORY), check=True)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ import scalargrad
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
+@pytest.fixture(autouse=True)
+def _scripts_see_each_other(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+
+
 def script(name):
     """A benchmark as a module."""
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
@@ -74,8 +79,7 @@ def test_the_limits_are_measured_for_each_type_and_each_kind_of_traffic():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_matmul_benchmark_asks_all_libraries_for_the_same(monkeypatch, dtype):
-    monkeypatch.syspath_prepend(str(FOLDER))
+def test_the_matmul_benchmark_asks_all_libraries_for_the_same(dtype):
     benchmark = script("matmul_vs_numpy")
     tables = list(benchmark.products(["square", "linear", "vector"], sizes=[3], batches=[2]))
     kinds = {product.kind for _, lines in tables for _, product in lines}
@@ -89,8 +93,7 @@ def test_the_matmul_benchmark_asks_all_libraries_for_the_same(monkeypatch, dtype
 
 
 @pytest.mark.parametrize("direction", ["forward", "with backward"])
-def test_the_elementwise_benchmark_does_the_work_that_it_names(monkeypatch, direction):
-    monkeypatch.syspath_prepend(FOLDER)
+def test_the_elementwise_benchmark_does_the_work_that_it_names(direction):
     benchmark = script("elementwise_vs_torch")
     for name, (n_operands, _) in benchmark.WORK.items():
         y, *gradients = benchmark.workload(scalargrad, name, 10, direction)()
@@ -98,3 +101,18 @@ def test_the_elementwise_benchmark_does_the_work_that_it_names(monkeypatch, dire
         assert [g.shape for g in gradients] == [(10,)] * (n_operands if direction == "with backward" else 0)
     times = benchmark.least_times([lambda: None, lambda: None], seconds=0.001)
     assert all(time > 0 for time in times)
+
+
+def test_no_peer_is_held_back_by_what_the_environment_happens_to_say(monkeypatch):
+    environments = script("environments")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    monkeypatch.setenv("SCALARGRAD_ISA", "numpy")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    found = environments.environment(environments.KEEP_MEMORY, n_threads=2)
+    assert not environments.HOLDS_A_PEER_BACK & found.keys()
+    assert found["SCALARGRAD_ISA"] == "numpy"
+    assert {found[name] for name in environments.THREADS} == {"2"}
+    assert environments.KEEP_MEMORY.items() <= found.items()
+    held = environments.environment(environments.ONLY_AVX2)
+    assert environments.ONLY_AVX2.items() <= held.items()

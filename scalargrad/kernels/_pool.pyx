@@ -1,11 +1,11 @@
-"""Memory for the kernels' large results, kept when an array is freed and given to the next one of its size.
+"""Memory for the kernels' results, kept when an array is freed and given to the next one of its size.
 
 A fresh page costs about 3 us at its first touch, so a training step that takes all its memory anew spends most of its
 time there: LeNet at batch 64 took 3.4 ms, and 1.0 ms with the pool. What it holds, in use and kept together, never
 exceeds twice the most that was lately in use at one time: once would do if all blocks had one size. "Lately" is the last
 one or two WINDOWs of allocations, so that one large batch is not remembered for ever. The kernels' results are of the
-pool, and tensors that are made of numbers, through NumPy's own interface for allocators (NEP 49): the arrays own their
-memory like any other, and the process's malloc is left alone.
+pool, and tensors that are made of numbers. The arrays own their memory like any other, and name the pool as what frees
+it, as NumPy has its arrays do (NEP 49); the process's malloc is left alone.
 """
 
 import os
@@ -25,6 +25,22 @@ cdef extern from *:
     """
     #include <numpy/arrayobject.h>
     static inline PyObject* weak_references(PyObject* array) { return ((PyArrayObject_fields*)array)->weakreflist; }
+    /* An array that owns this memory, which `handler` frees; of NumPy's memory if there is none. NumPy's own way, to set
+       its allocator and set it back around the making of an array, takes 100 ns. tracemalloc is told, as NumPy does. */
+    #define NUMPY_IN_TRACEMALLOC 389047  /* numpy.lib.tracemalloc_domain */
+    static inline PyObject* new_array(PyArray_Descr* dtype, int ndim, npy_intp* dims, void* memory, size_t n_bytes,
+                                      PyObject* handler) {
+        PyObject* array;
+        Py_INCREF(dtype);  /* which the next call takes */
+        array = PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, dims, NULL, memory, memory ? NPY_ARRAY_CARRAY : 0, NULL);
+        if (array != NULL && memory != NULL) {
+            Py_INCREF(handler);
+            ((PyArrayObject_fields*)array)->mem_handler = handler;
+            PyArray_ENABLEFLAGS((PyArrayObject*)array, NPY_ARRAY_OWNDATA);
+            PyTraceMalloc_Track(NUMPY_IN_TRACEMALLOC, (size_t)memory, n_bytes);
+        }
+        return array;
+    }
     /* Arrays are freed on whatever thread drops them, without the interpreter's lock in a free-threaded Python. Held
        for the few instructions of a list operation. */
     static char pool_lock_flag = 0;
@@ -53,7 +69,7 @@ cdef extern from *:
     #endif
     static inline int log2_of(size_t n) { return 8 * (int)sizeof(unsigned long long) - 1 - __builtin_clzll(n); }
     """
-    object PyDataMem_SetHandler(object)
+    cnp.ndarray new_array(cnp.dtype dtype, int ndim, cnp.npy_intp* dims, void* memory, size_t n_bytes, object handler)
     PyObject* weak_references(object array) noexcept
     Py_ssize_t Py_REFCNT(object)
     void lock_pool() noexcept nogil
@@ -158,13 +174,16 @@ cdef inline void* memory_for(size_t size) noexcept nogil:
     return malloc(size + HEADER + 64) if size < LARGE else large_memory(size + HEADER + 64)
 
 
+cdef size_t LARGEST = <size_t>1 << 62
+
+
 cdef void* pool_malloc(void* ctx, size_t n) noexcept nogil:
     global bytes_kept
     cdef int size_class
     cdef size_t size
     cdef Block* block
     cdef void* memory
-    if n > <size_t>1 << 62:
+    if n > LARGEST:
         return NULL
     size_class = class_for(n)
     size = size_of(size_class)
@@ -212,7 +231,7 @@ cdef void pool_free(void* ctx, void* pointer, size_t n) noexcept nogil:
 
 cdef void* pool_calloc(void* ctx, size_t count, size_t size) noexcept nogil:
     cdef void* pointer
-    if size and count > (<size_t>1 << 62) // size:
+    if size and count > LARGEST // size:
         return NULL
     pointer = pool_malloc(ctx, count * size)
     if pointer != NULL:
@@ -244,33 +263,53 @@ allocator.allocator.calloc = pool_calloc
 allocator.allocator.realloc = pool_realloc
 allocator.allocator.free = pool_free
 
-# The object that NumPy's PyDataMem_SetHandler takes.
-handler = PyCapsule_New(&allocator, "mem_handler", NULL)
+# What arrays name as the owner of their memory.
+cdef object handler = PyCapsule_New(&allocator, "mem_handler", NULL)
 
 
-# Smaller arrays malloc reuses well enough by itself, and to change NumPy's allocator and back takes 100 ns.
 cdef enum:
-    POOL_FROM_BYTES = 1 << 15
+    POOL_FROM_BYTES = 1024  # what is smaller NumPy keeps for reuse by itself
+
+
+cdef cnp.ndarray array_of(cnp.dtype dtype, int ndim, cnp.npy_intp* dims):
+    """An array for a result, C-contiguous, its entries not set: of the pool, unless it is small."""
+    cdef double n_bytes = dtype.itemsize
+    cdef size_t n = 0
+    cdef void* memory = NULL
+    cdef int i
+    for i in range(ndim):
+        n_bytes *= dims[i]
+    if POOL_FROM_BYTES <= n_bytes < LARGEST:
+        n = <size_t>n_bytes
+        memory = pool_malloc(NULL, n)
+    try:
+        # Where the pool has none, NumPy may find some, or else says what there is no memory for.
+        return new_array(dtype, ndim, dims, memory, n, handler)
+    except BaseException:
+        pool_free(NULL, memory, n)
+        raise
 
 
 def empty(shape, dtype):
     """An array of the pool, C-contiguous, its entries not set."""
-    before = PyDataMem_SetHandler(handler)
-    try:
-        return np.empty(shape, dtype)
-    finally:
-        PyDataMem_SetHandler(before)
+    cdef cnp.npy_intp[64] dims
+    cdef int ndim, i
+    if len(shape) > 64:
+        return np.empty(shape, dtype)  # which says what is wrong with that
+    ndim = <int>len(shape)
+    for i in range(ndim):
+        dims[i] = shape[i]
+    return array_of(dtype, ndim, dims)
 
 
 def copied(array, dtype):
-    """The numbers of an array, or a NumPy scalar, as `dtype`, C-contiguous: of the pool, if they are not few."""
-    if not cnp.PyArray_Check(array) or cnp.PyArray_NBYTES(<cnp.ndarray>array) < POOL_FROM_BYTES:
+    """The numbers of an array, or a NumPy scalar, as `dtype`, C-contiguous and of the pool."""
+    if not cnp.PyArray_Check(array):
         return np.array(array, dtype, order="C")
-    before = PyDataMem_SetHandler(handler)
-    try:
-        return np.array(array, dtype, order="C")
-    finally:
-        PyDataMem_SetHandler(before)
+    cdef cnp.ndarray copy = array_of(
+        dtype, cnp.PyArray_NDIM(<cnp.ndarray>array), cnp.PyArray_DIMS(<cnp.ndarray>array))
+    cnp.PyArray_CopyInto(copy, <cnp.ndarray>array)
+    return copy
 
 
 cdef inline bint _is_whole(array) noexcept:

@@ -10,7 +10,7 @@ import numpy as np
 
 from scalargrad.kernels import geometry as words
 from scalargrad.kernels._team cimport run, worker_t
-from scalargrad.kernels._pool import handler
+from scalargrad.kernels._pool cimport array_of, pool_free, pool_malloc
 
 cnp.import_array()
 
@@ -19,10 +19,8 @@ cdef extern from *:
     #define DATA_OF(array) PyArray_DATA((PyArrayObject*)(array))
     """
     void* DATA_OF(object) nogil
-    object PyDataMem_SetHandler(object)
 
 cdef Py_ssize_t LARGEST_SIZE = words.LARGEST_SIZE
-cdef object pool_handler = handler
 DTYPE = np.dtype(np.float32 if REALSZ == 4 else np.float64)
 
 # The module for float64, if this one is for float32. Every function hands on what comes in float64.
@@ -89,24 +87,9 @@ cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
     return True
 
 
-# Results from this size on come from the pool. Smaller ones malloc reuses well enough by itself.
-cdef enum:
-    POOL_FROM_BYTES = 1 << 15
-
-
 cdef inline cnp.ndarray fresh(int ndim, cnp.npy_intp* dims, int typenum):
     """An array for a result, C-contiguous, its entries not set."""
-    cdef double n_bytes = sizeof(real)
-    cdef int i
-    for i in range(ndim):
-        n_bytes *= dims[i]
-    if n_bytes < POOL_FROM_BYTES:
-        return cnp.PyArray_EMPTY(ndim, dims, typenum, 0)
-    cdef object before = PyDataMem_SetHandler(pool_handler)
-    try:
-        return cnp.PyArray_EMPTY(ndim, dims, typenum, 0)
-    finally:
-        PyDataMem_SetHandler(before)
+    return array_of(cnp.PyArray_DescrFromType(typenum), ndim, dims)
 
 
 cdef inline cnp.ndarray fresh_like(cnp.ndarray array):

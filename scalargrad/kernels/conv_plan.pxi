@@ -5,27 +5,16 @@
 # holds the columns 0, s, 2s, ... first, then 1, s + 1, ...: so neighbouring outputs read neighbouring numbers whatever
 # the stride.
 
-from cpython.pycapsule cimport PyCapsule_GetPointer
-
-cdef extern from "numpy/arrayobject.h":
-    ctypedef struct PyDataMemAllocator:
-        void* ctx
-        void* (*malloc)(void*, size_t) noexcept nogil
-        void (*free)(void*, void*, size_t) noexcept nogil
-    ctypedef struct PyDataMem_Handler:
-        PyDataMemAllocator allocator
-
 # Scratch comes from the pool, like results: packed weights can be megabytes, and malloc would take fresh pages for them
 # in every call.
-cdef PyDataMemAllocator pool = (<PyDataMem_Handler*>PyCapsule_GetPointer(pool_handler, "mem_handler")).allocator
 
 
 cdef inline void* take_scratch(size_t n_bytes) noexcept nogil:
-    return pool.malloc(pool.ctx, n_bytes)
+    return pool_malloc(NULL, n_bytes)
 
 
 cdef inline void give_scratch(void* memory) noexcept nogil:
-    pool.free(pool.ctx, memory, 0)
+    pool_free(NULL, memory, 0)
 
 
 cdef struct Conv:

@@ -11,12 +11,14 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kernel_cases import ELSEWHERE, Draw, contract, drawing, same
+from numpy._core.multiarray import get_handler_name
 
 from scalargrad import kernels
 from scalargrad.kernels import memory as own_memory
@@ -162,6 +164,36 @@ def test_the_pool_holds_at_most_twice_what_was_in_use(pool, draw):
         assert in_use + kept <= 2 * most
     pool.empty_pool()
     assert pool.pool_sizes()[1] == 0
+
+
+def test_an_array_of_the_pool_is_an_array_like_any_other(pool, dtype, draw):
+    k = kernels.load(COMPILED[0])
+    x = k.relu(draw(30, 20))
+    assert get_handler_name(x) == "scalargrad_pool"
+    assert x.ctypes.data % 64 == 0
+    assert x.base is None
+    assert all(x.flags[name] for name in ("OWNDATA", "WRITEABLE", "ALIGNED", "C_CONTIGUOUS"))
+    in_use = pool.pool_sizes()[0]
+    first = x[0].copy()
+    x.resize((60, 40), refcheck=False)
+    assert get_handler_name(x) == "scalargrad_pool"
+    assert pool.pool_sizes()[0] >= in_use + 3 * 600 * x.itemsize
+    assert x.ravel()[:20].tolist() == first.tolist()
+    del x
+    assert pool.pool_sizes()[0] < in_use
+    assert get_handler_name(k.relu(draw(10))) == "default_allocator"
+
+
+def test_tracemalloc_sees_the_pool(pool, draw):
+    k, x = kernels.load(COMPILED[0]), draw(100, 100)
+    tracemalloc.start()
+    try:
+        y = k.relu(x)
+        assert tracemalloc.get_traced_memory()[0] >= x.nbytes
+        del y
+        assert tracemalloc.get_traced_memory()[0] < x.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_pool_forgets_a_large_batch(pool, draw):
