@@ -70,6 +70,7 @@ cdef extern from *:
     static inline int log2_of(size_t n) { return 8 * (int)sizeof(unsigned long long) - 1 - __builtin_clzll(n); }
     """
     cnp.ndarray new_array(cnp.dtype dtype, int ndim, cnp.npy_intp* dims, void* memory, size_t n_bytes, object handler)
+    bint PyDataType_REFCHK(cnp.dtype dtype) noexcept
     PyObject* weak_references(object array) noexcept
     Py_ssize_t Py_REFCNT(object)
     void lock_pool() noexcept nogil
@@ -92,6 +93,7 @@ cdef extern from *:
 cdef enum:
     N_CLASSES = 4 * 64
     WINDOW = 4096  # allocations: some 200 steps of LeNet
+    COUNTED_FROM = 1 << 15  # bytes: many small results between two large ones are no reason to forget these
     # From here on a block lies on pages of 2 MB, which the processor finds at hand more often than those of 4 KB, and of
     # which each takes one fault instead of 512: LeNet's first step at batch 1024 took 16 ms for 25, and every step at
     # 4096 took 68 ms for 72.
@@ -160,7 +162,7 @@ cdef void count(size_t size) noexcept nogil:
     """Notes that a block is in use."""
     global bytes_in_use, most_in_window, most_before, n_in_window
     bytes_in_use += size
-    n_in_window += 1
+    n_in_window += size >= COUNTED_FROM
     if bytes_in_use > most_in_window:
         most_in_window = bytes_in_use
     if n_in_window == WINDOW:
@@ -279,7 +281,7 @@ cdef cnp.ndarray array_of(cnp.dtype dtype, int ndim, cnp.npy_intp* dims):
     cdef int i
     for i in range(ndim):
         n_bytes *= dims[i]
-    if POOL_FROM_BYTES <= n_bytes < LARGEST:
+    if POOL_FROM_BYTES <= n_bytes < LARGEST and not PyDataType_REFCHK(dtype):
         n = <size_t>n_bytes
         memory = pool_malloc(NULL, n)
     try:
@@ -290,20 +292,22 @@ cdef cnp.ndarray array_of(cnp.dtype dtype, int ndim, cnp.npy_intp* dims):
         raise
 
 
-def empty(shape, dtype):
-    """An array of the pool, C-contiguous, its entries not set."""
+def empty(shape, cnp.dtype dtype not None):
+    """See `memory.empty`."""
     cdef cnp.npy_intp[64] dims
-    cdef int ndim, i
-    if len(shape) > 64:
-        return np.empty(shape, dtype)  # which says what is wrong with that
-    ndim = <int>len(shape)
-    for i in range(ndim):
-        dims[i] = shape[i]
-    return array_of(dtype, ndim, dims)
+    cdef int i
+    if len(shape) <= 64:
+        try:
+            for i in range(<int>len(shape)):
+                dims[i] = shape[i]
+            return array_of(dtype, <int>len(shape), dims)
+        except OverflowError:
+            pass
+    return np.empty(shape, dtype)  # which says what is wrong with that
 
 
-def copied(array, dtype):
-    """The numbers of an array, or a NumPy scalar, as `dtype`, C-contiguous and of the pool."""
+def copied(array, cnp.dtype dtype not None):
+    """See `memory.copied`."""
     if not cnp.PyArray_Check(array):
         return np.array(array, dtype, order="C")
     cdef cnp.ndarray copy = array_of(

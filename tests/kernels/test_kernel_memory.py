@@ -6,6 +6,7 @@ SCALARGRAD_DRAWS sets how many calls are drawn of each kernel; `tools/sanitize_k
 """
 
 import ctypes
+import gc
 import mmap
 import os
 import re
@@ -142,13 +143,16 @@ def test_references_are_counted_to_arrays_of_their_own_memory_alone(references):
 
 @pytest.fixture
 def pool():
-    """The compiled kernels' pool, emptied."""
+    """The compiled kernels' pool, emptied, and nothing in it that the garbage collector frees meanwhile."""
     if not COMPILED:
         pytest.skip("the pool is a compiled module")
     from scalargrad.kernels import _pool
 
+    gc.collect()
+    gc.disable()
     _pool.empty_pool()
-    return _pool
+    yield _pool
+    gc.enable()
 
 
 def test_the_pool_holds_at_most_twice_what_was_in_use(pool, draw):
@@ -185,15 +189,41 @@ def test_an_array_of_the_pool_is_an_array_like_any_other(pool, dtype, draw):
 
 
 def test_tracemalloc_sees_the_pool(pool, draw):
+    def traced():
+        of_numpy = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+        return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([of_numpy]).traces)
+
     k, x = kernels.load(COMPILED[0]), draw(100, 100)
+    was_tracing = tracemalloc.is_tracing()
     tracemalloc.start()
     try:
+        before = traced()
         y = k.relu(x)
-        assert tracemalloc.get_traced_memory()[0] >= x.nbytes
+        assert traced() == before + x.nbytes
         del y
-        assert tracemalloc.get_traced_memory()[0] < x.nbytes
+        assert traced() == before
     finally:
-        tracemalloc.stop()
+        if not was_tracing:
+            tracemalloc.stop()
+
+
+def test_many_small_results_do_not_make_the_pool_forget_a_large_one(pool, draw):
+    k = kernels.load(COMPILED[0])
+    large, small = draw(1500, 1500), draw(30, 20)
+    k.relu(large)
+    for _ in range(3 * 4096):
+        k.relu(small)
+    assert pool.pool_sizes()[1] > large.nbytes
+
+
+def test_memory_of_sizes_that_do_not_exist_is_refused_as_numpy_refuses_it(dtype):
+    for shape in ((2**70,), (2**40, 2**40), (-1,), (1,) * 65):
+        with pytest.raises(ValueError, match=r".") as theirs:
+            np.empty(shape, dtype)
+        with pytest.raises(ValueError, match=re.escape(str(theirs.value))):
+            own_memory.empty(shape, np.dtype(dtype))
+    objects = own_memory.empty((1000,), np.dtype(object))
+    assert objects[7] is None
 
 
 def test_the_pool_forgets_a_large_batch(pool, draw):
