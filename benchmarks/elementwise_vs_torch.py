@@ -7,7 +7,7 @@ least of many. Forward is a call under `no_grad`; with backward, a call whose op
 of its result. What is compared is first compared for equality.
 
 PyTorch appears twice. As installed, glibc gives large freed blocks back to the system at once, and every large result
-pays for fresh pages; in the second column of ratios two environment variables tell glibc to keep them. The last table
+pays for fresh pages; in the second column of ratios environment variables tell glibc to keep them. The last table
 sets the largest sizes against the machine: the time that moving the operands and results takes at the bandwidth
 measured beside it, over ours.
 """

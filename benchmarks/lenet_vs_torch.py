@@ -10,7 +10,7 @@ machine whose speed drifts does not decide. The losses that the contestants reac
 they did the same work. The table is Markdown.
 
 PyTorch appears twice. As installed, glibc gives large freed blocks back to the system at once, and every step pays for
-fresh pages; in the second column two environment variables tell glibc to keep them, which is the fairer comparison.
+fresh pages; in the second column environment variables tell glibc to keep them, which is the fairer comparison.
 `--compilers` adds torch.compile, and JAX's jit where JAX is installed: they compile the whole step for its shapes.
 """
 
