@@ -36,13 +36,17 @@ def _innermost(x: Array) -> int:
     return strides.index(min(strides))
 
 
-@IEEE
 def sum_over(x: Array, dims: Dims, keepdim: bool) -> Array:
     """Σ x: of integers in int64, of floats in their own dtype, with its full precision."""
     if dims is None and x.dtype.kind == "b" and not keepdim:
-        total: Any = np.int64(np.count_nonzero(x))  # in a tenth of the time
-    elif x.dtype.kind in "biu":
-        total = _add_up(x, dims, np.int64, keepdims=keepdim)
+        return np.asarray(np.count_nonzero(x), np.int64)  # in a tenth of the time
+    return _summed(x, dims, keepdim)
+
+
+@IEEE
+def _summed(x: Array, dims: Dims, keepdim: bool) -> Array:
+    if x.dtype.kind in "biu":
+        total: Any = _add_up(x, dims, np.int64, keepdims=keepdim)
     elif dims is not None and x.itemsize == 4 and _n_reduced(x.shape, dims) > LONG and _innermost(x) not in dims:
         total = np.asarray(_add_up(x, dims, np.float64, keepdims=keepdim)).astype(x.dtype)
     else:

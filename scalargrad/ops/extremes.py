@@ -26,7 +26,7 @@ def _attains(x: Any, y: Any, dim: Dims, keepdim: bool) -> Any:
         y = np.expand_dims(y, dim)
     ties = kernels.eq(x, y)
     is_nan = kernels.ne(y, y)
-    if is_nan.any():
+    if np.count_nonzero(is_nan):
         ties |= (x != x) & is_nan
     return ties
 
@@ -35,7 +35,7 @@ def shares(g: Any, x: Any, y: Any, dim: Dims = None, keepdim: bool = False) -> A
     """g divided evenly among the entries of x that attain y, or that are nan if y is."""
     ties = finding.attains(x, y, dim, keepdim)
     n_ties = shaping.cast(summing.sum(ties, dim, keepdim), g.dtype)
-    share = g / n_ties
+    share = ops.div(g, n_ties)  # an array, where `/` makes NumPy's number of arrays without dimensions
     return ops.select(ties, share if dim is None else summing.spread(share, x.shape, dim, keepdim))
 
 
