@@ -23,6 +23,7 @@ from scalargrad.version import __version__
 from . import memory as memory
 from . import (
     plain,
+    plain_activation,
     plain_block,
     plain_conv,
     plain_elementwise,
@@ -59,20 +60,33 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad",
     "div",
+    "elu",
+    "elu_grad",
     "eq",
+    "erf",
     "exp",
     "expm1",
     "ge",
+    "gelu",
+    "gelu_grad",
+    "gelu_tanh",
+    "gelu_tanh_grad",
     "get_num_threads",
     "gt",
+    "hardtanh",
+    "hardtanh_grad",
     "isa",
     "le",
+    "leaky_relu",
+    "leaky_relu_grad",
     "linear",
     "linear_input_grad",
     "linear_weight_grad",
     "load",
     "log",
     "log1p",
+    "log_sigmoid",
+    "log_sigmoid_grad",
     "log_softmax",
     "log_softmax_grad",
     "lt",
@@ -101,8 +115,12 @@ __all__ = [
     "show_config",
     "sigmoid",
     "sigmoid_grad",
+    "silu",
+    "silu_grad",
     "softmax",
     "softmax_grad",
+    "softplus",
+    "softplus_grad",
     "spread_over",
     "sqrt",
     "sub",
@@ -118,6 +136,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PLAIN = (
     plain,
+    plain_activation,
     plain_block,
     plain_conv,
     plain_elementwise,
@@ -265,8 +284,25 @@ expm1 = _chosen(plain_elementwise.expm1)
 log = _chosen(plain_elementwise.log)
 log1p = _chosen(plain_elementwise.log1p)
 tanh = _chosen(plain_elementwise.tanh)
+erf = _chosen(plain_elementwise.erf)
 sigmoid = _chosen(plain_elementwise.sigmoid)
 sigmoid_grad = _chosen(plain_elementwise.sigmoid_grad)
+leaky_relu = _chosen(plain_activation.leaky_relu)
+leaky_relu_grad = _chosen(plain_activation.leaky_relu_grad)
+elu = _chosen(plain_activation.elu)
+elu_grad = _chosen(plain_activation.elu_grad)
+softplus = _chosen(plain_activation.softplus)
+softplus_grad = _chosen(plain_activation.softplus_grad)
+log_sigmoid = _chosen(plain_activation.log_sigmoid)
+log_sigmoid_grad = _chosen(plain_activation.log_sigmoid_grad)
+silu = _chosen(plain_activation.silu)
+silu_grad = _chosen(plain_activation.silu_grad)
+gelu = _chosen(plain_activation.gelu)
+gelu_grad = _chosen(plain_activation.gelu_grad)
+gelu_tanh = _chosen(plain_activation.gelu_tanh)
+gelu_tanh_grad = _chosen(plain_activation.gelu_tanh_grad)
+hardtanh = _chosen(plain_activation.hardtanh)
+hardtanh_grad = _chosen(plain_activation.hardtanh_grad)
 sum_over = _chosen(plain_reduction.sum_over)
 mean_over = _chosen(plain_reduction.mean_over)
 max_over = _chosen(plain_reduction.max_over)

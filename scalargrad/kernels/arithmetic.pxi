@@ -3,7 +3,7 @@ cdef enum:
     ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD, SIGMOID_GRAD
     EQ, NE, LT, LE, GT, GE
     NEG, ABSOLUTE, SQRT_OF, SQUARE, CUBE, RECIPROCAL, RECIPROCAL_OF_SQUARE, RELU
-    EXP_OF, EXPM1_OF, LOG_OF, LOG1P_OF, TANH_OF, SIGMOID_OF
+    EXP_OF, EXPM1_OF, LOG_OF, LOG1P_OF, TANH_OF, ERF_OF, SIGMOID_OF
 
 cdef enum:
     FIRST_MOVES = 1
@@ -74,6 +74,8 @@ cdef inline vec applied(int op, vec x) noexcept nogil:
         return log1p_of(x)
     if op == TANH_OF:
         return tanh_of(x)
+    if op == ERF_OF:
+        return erf_of(x)
     return sigmoid_of(x)
 
 
@@ -179,6 +181,8 @@ cdef void unary_row(int op, const real* x, real* out, Py_ssize_t n) noexcept nog
         over_row(LOG1P_OF, x, out, n)
     elif op == TANH_OF:
         over_row(TANH_OF, x, out, n)
+    elif op == ERF_OF:
+        over_row(ERF_OF, x, out, n)
     else:
         over_row(SIGMOID_OF, x, out, n)
 

@@ -229,6 +229,11 @@ def tanh(x):
     return unary(TANH_OF, "tanh", x, FLOP_PER_FUNCTION)
 
 
+def erf(x):
+    """See `plain_elementwise.erf`."""
+    return unary(ERF_OF, "erf", x, FLOP_PER_FUNCTION)
+
+
 def sigmoid(x):
     """See `plain_elementwise.sigmoid`."""
     return unary(SIGMOID_OF, "sigmoid", x, FLOP_PER_FUNCTION)

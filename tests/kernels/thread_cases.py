@@ -12,7 +12,11 @@ import numpy as np
 
 from scalargrad import kernels
 
-OF_ONE = "exp expm1 log log1p sigmoid tanh".split()
+OF_ONE = "erf exp expm1 log log1p sigmoid tanh".split()
+ACTIVATIONS = {
+    "leaky_relu": (0.3,), "elu": (1.3,), "softplus": (2.0, 1.5), "log_sigmoid": (), "silu": (), "gelu": (),
+    "gelu_tanh": (), "hardtanh": (-0.7, 0.4),
+}  # fmt: skip
 OF_ONE_AND_CHEAP = "absolute neg relu sqrt".split()
 OF_TWO = "add div eq ge gt le lt maximum minimum mul ne relu_grad sub".split()
 REDUCTIONS = "max_over mean_over min_over sum_over".split()
@@ -50,6 +54,9 @@ def calls_of_every_kernel(k: Any, draw: Any) -> dict[str, Any]:
     calls = {name: partial(getattr(k, name), scores) for name in OF_ONE}
     calls |= {name: partial(getattr(k, name), a) for name in OF_ONE_AND_CHEAP}
     calls |= {name: partial(getattr(k, name), a, b) for name in OF_TWO}
+    for name, parameters in ACTIVATIONS.items():
+        calls[name] = partial(getattr(k, name), a, *parameters)
+        calls[f"{name}_grad"] = partial(getattr(k, f"{name}_grad"), b, a, *parameters)
     calls |= {f"{name} of a row": partial(getattr(k, name), a, row) for name in ("add", "mul")}
     calls |= {f"{name} of a column": partial(getattr(k, name), column, a) for name in ("sub", "div")}
     calls |= {"power": lambda: k.power(a, 3), "accumulate": lambda: accumulated(k, a, b)}
