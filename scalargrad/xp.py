@@ -14,8 +14,10 @@ import numpy as np
 
 
 def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` without NumPy's warnings about overflow, division by zero and nan."""
-    return np.errstate(all="ignore")(function)
+    """`function` without NumPy's warnings about overflow, division by zero and nan; its arrays are of the kernels' pool."""
+    from scalargrad.kernels.memory import pooled  # not before: among the kernels are some that import this module
+
+    return pooled(np.errstate(all="ignore")(function))
 
 
 def div(a: float, b: float) -> float:
@@ -90,11 +92,6 @@ def sigmoid(a: float) -> float:
         return 1 / (1 + math.exp(-a))
     e = exp(a)
     return e / (1 + e)
-
-
-def sigmoid_array(a: Any) -> Any:
-    """1 / (1 + exp(-a)): exp(-a) may overflow to inf, whose reciprocal is the right 0."""
-    return 1 / (1 + np.exp(-a))
 
 
 def sign(a: float) -> float:
