@@ -27,6 +27,7 @@ from . import (
     plain_block,
     plain_conv,
     plain_elementwise,
+    plain_indexing,
     plain_loss,
     plain_optim,
     plain_pool,
@@ -50,6 +51,7 @@ __all__ = [
     "avg_pool2d",
     "avg_pool2d_input_grad",
     "block_is_fused",
+    "contiguous",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_relu_max_pool2d",
@@ -66,6 +68,7 @@ __all__ = [
     "erf",
     "exp",
     "expm1",
+    "gather",
     "ge",
     "gelu",
     "gelu_grad",
@@ -75,6 +78,7 @@ __all__ = [
     "gt",
     "hardtanh",
     "hardtanh_grad",
+    "index_add",
     "isa",
     "le",
     "leaky_relu",
@@ -109,6 +113,7 @@ __all__ = [
     "relu_grad",
     "relu_max_pool2d",
     "rmsprop_step",
+    "scatter_add",
     "select",
     "set_num_threads",
     "sgd_step",
@@ -140,6 +145,7 @@ PLAIN = (
     plain_block,
     plain_conv,
     plain_elementwise,
+    plain_indexing,
     plain_loss,
     plain_optim,
     plain_pool,
@@ -261,6 +267,7 @@ adaptive_max_pool2d_input_grad = _chosen(plain_pool.adaptive_max_pool2d_input_gr
 block_is_fused = _chosen(plain_block.block_is_fused)
 conv2d_relu_max_pool2d = _chosen(plain_block.conv2d_relu_max_pool2d)
 conv2d_relu_max_pool2d_grads = _chosen(plain_block.conv2d_relu_max_pool2d_grads)
+contiguous = _chosen(plain_elementwise.contiguous)
 add = _chosen(plain_elementwise.add)
 sub = _chosen(plain_elementwise.sub)
 mul = _chosen(plain_elementwise.mul)
@@ -303,6 +310,9 @@ gelu_tanh = _chosen(plain_activation.gelu_tanh)
 gelu_tanh_grad = _chosen(plain_activation.gelu_tanh_grad)
 hardtanh = _chosen(plain_activation.hardtanh)
 hardtanh_grad = _chosen(plain_activation.hardtanh_grad)
+gather = _chosen(plain_indexing.gather)
+scatter_add = _chosen(plain_indexing.scatter_add)
+index_add = _chosen(plain_indexing.index_add)
 sum_over = _chosen(plain_reduction.sum_over)
 mean_over = _chosen(plain_reduction.mean_over)
 max_over = _chosen(plain_reduction.max_over)

@@ -16,6 +16,11 @@ from .geometry import Array
 IEEE = np.errstate(all="ignore")
 
 
+def contiguous(x: Array) -> Array:
+    """A copy of x, C-contiguous, in memory of its own."""
+    return np.array(x, order="C")
+
+
 @IEEE
 def add(a: Any, b: Any) -> Array:
     """a + b."""

@@ -251,6 +251,18 @@ def draw_select(d: Draw) -> Case:
     return Case("select", [a], lambda k, a: k.select(condition, a))
 
 
+def draw_indexing(d: Draw, name: str) -> Case:
+    shape = tuple(max(1, n) for n in d.shape(d.random.randint(1, 3)))
+    dim, n_index = d.random.randrange(len(shape)), d.size()
+    chosen = tuple(n_index if i == dim else n for i, n in enumerate(shape))
+    index = d.numbers.integers(0, shape[dim], n_index if name == "index_add" else chosen)
+    about = {"dim": dim}
+    if name == "gather":
+        return Case(name, [d.array(*shape), index], lambda k, x, index: k.gather(x, dim, index), about=about)
+    arrays = [d.array(*shape), index, d.array(*chosen)]
+    return Case(name, arrays, lambda k, y, index, src: getattr(k, name)(y, dim, index, src), writes=True, about=about)
+
+
 def draw_step(d: Draw, name: str) -> Case:
     shapes = [d.shape() for _ in range(d.small(1))]
     lists = [[np.asarray(np.abs(d.array(*shape)) + i) for shape in shapes] for i in range(5)]
@@ -310,6 +322,7 @@ DRAWN: dict[str, Callable[[Draw], Case]] = {
     "sum_by_channel": lambda d: Case(
         "sum_by_channel", [d.array(d.small(), d.small(), d.size(), d.size())], lambda k, x: k.sum_by_channel(x)
     ),
+    **{name: lambda d, name=name: draw_indexing(d, name) for name in ("gather", "scatter_add", "index_add")},
     "power": draw_power,
     "select": draw_select,
     **{name: lambda d, name=name: draw_step(d, name) for name in ("sgd_step", "adam_step", "rmsprop_step")},

@@ -59,6 +59,14 @@ def calls_of_every_kernel(k: Any, draw: Any) -> dict[str, Any]:
         calls[f"{name}_grad"] = partial(getattr(k, f"{name}_grad"), b, a, *parameters)
     calls |= {f"{name} of a row": partial(getattr(k, name), a, row) for name in ("add", "mul")}
     calls |= {f"{name} of a column": partial(getattr(k, name), column, a) for name in ("sub", "div")}
+    places, one_place = np.abs(a * 1e6).astype(np.int64) % 811, np.abs(column[:, 0] * 1e6).astype(np.int64) % 811
+    calls |= {
+        "gather": lambda: k.gather(a, 0, places),
+        "scatter_add": lambda: k.scatter_add(a.copy(), 0, places, b),
+        "scatter_add of blocks": lambda: k.scatter_add(maps.copy(), 2, np.abs(maps * 1e6).astype(np.int64) % 90, maps),
+        "index_add": lambda: k.index_add(a.copy(), 0, one_place, b),
+    }
+    calls["contiguous"] = lambda: k.contiguous(maps.transpose(2, 0, 3, 1))
     calls |= {"power": lambda: k.power(a, 3), "accumulate": lambda: accumulated(k, a, b)}
     for name in REDUCTIONS:
         for dims in (None, (0,), (1,)):
