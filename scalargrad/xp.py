@@ -14,7 +14,7 @@ import numpy as np
 
 
 def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` without NumPy's warnings about overflow, division by zero and nan; its arrays are of the kernels' pool."""
+    """`function` without NumPy's warnings about overflow, division by 0 and nan, its arrays from the kernels' pool."""
     from scalargrad.kernels.memory import pooled  # not before: among the kernels are some that import this module
 
     return pooled(np.errstate(all="ignore")(function))
@@ -97,11 +97,6 @@ def sigmoid(a: float) -> float:
 def sign(a: float) -> float:
     """-1, 0 or 1; 0 for nan, as in PyTorch."""
     return 1.0 if a > 0 else -1.0 if a < 0 else 0.0
-
-
-def sign_array(a: Any) -> Any:
-    """-1, 0 or 1; 0 for nan; booleans as they are."""
-    return np.array(a) if a.dtype.kind == "b" else np.subtract(a > 0, a < 0, dtype=a.dtype)
 
 
 def maximum(a: float, b: float) -> float:

@@ -120,6 +120,7 @@ __all__ = [
     "show_config",
     "sigmoid",
     "sigmoid_grad",
+    "sign",
     "silu",
     "silu_grad",
     "softmax",
@@ -285,6 +286,7 @@ gt = _chosen(plain_elementwise.gt)
 ge = _chosen(plain_elementwise.ge)
 neg = _chosen(plain_elementwise.neg)
 absolute = _chosen(plain_elementwise.absolute)
+sign = _chosen(plain_elementwise.sign)
 sqrt = _chosen(plain_elementwise.sqrt)
 exp = _chosen(plain_elementwise.exp)
 expm1 = _chosen(plain_elementwise.expm1)

@@ -2,7 +2,7 @@
 cdef enum:
     ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD, SIGMOID_GRAD
     EQ, NE, LT, LE, GT, GE
-    NEG, ABSOLUTE, SQRT_OF, SQUARE, CUBE, RECIPROCAL, RECIPROCAL_OF_SQUARE, RELU
+    NEG, ABSOLUTE, SIGN, SQRT_OF, SQUARE, CUBE, RECIPROCAL, RECIPROCAL_OF_SQUARE, RELU
     EXP_OF, EXPM1_OF, LOG_OF, LOG1P_OF, TANH_OF, ERF_OF, SIGMOID_OF
 
 cdef enum:
@@ -52,6 +52,8 @@ cdef inline vec applied(int op, vec x) noexcept nogil:
         return -x
     if op == ABSOLUTE:
         return size_of_each(x)
+    if op == SIGN:
+        return VAND(VSET1(<real>1), VLESS(VZERO, x)) - VAND(VSET1(<real>1), VLESS0(x))
     if op == SQRT_OF:
         return VSQRT(x)
     if op == SQUARE:
@@ -159,6 +161,8 @@ cdef void unary_row(int op, const real* x, real* out, Py_ssize_t n) noexcept nog
         over_row(NEG, x, out, n)
     elif op == ABSOLUTE:
         over_row(ABSOLUTE, x, out, n)
+    elif op == SIGN:
+        over_row(SIGN, x, out, n)
     elif op == SQRT_OF:
         over_row(SQRT_OF, x, out, n)
     elif op == SQUARE:

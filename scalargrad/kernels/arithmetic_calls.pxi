@@ -212,6 +212,11 @@ def absolute(x):
     return unary(ABSOLUTE, "absolute", x, FLOP_PER_MOVE)
 
 
+def sign(x):
+    """See `plain_elementwise.sign`."""
+    return unary(SIGN, "sign", x, FLOP_PER_MOVE)
+
+
 def sqrt(x):
     """See `plain_elementwise.sqrt`."""
     return unary(SQRT_OF, "sqrt", x, FLOP_PER_MOVE)

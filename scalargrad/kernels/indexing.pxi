@@ -1,7 +1,7 @@
 # Entries chosen by number along an axis, and added to. Arrays are seen as outer × n × inner numbers, the n along the
 # axis. What is no contiguous array of this module's type, or an index that leaves the axis, goes on to `plain_indexing`,
 # which says what each function is. Sums are in the index's order: threads have parts of the outer or inner axes.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from scalargrad.kernels import plain_indexing as indexed_in_numpy
 
@@ -36,6 +36,16 @@ cdef void indexing_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noex
         first = start_of(unit % w.n_strips, w.n_strips, w.inner)
         last = start_of(unit % w.n_strips + 1, w.n_strips, w.inner)
         x = w.x + o * w.n * w.inner
+        if w.inner == 1 and w.op != INDEX_ADD:
+            part = w.part + o * w.n_index
+            index = w.index + o * w.n_index
+            if w.op == GATHER:
+                for i in range(w.n_index):
+                    part[i] = x[index[i]]
+            else:
+                for i in range(w.n_index):
+                    x[index[i]] += part[i]
+            continue
         for i in range(w.n_index):
             part = w.part + (o * w.n_index + i) * w.inner
             if w.op == INDEX_ADD:
@@ -55,6 +65,7 @@ cdef bint find_indexing(Indexing* w, int op, object x, object dim, object index,
     cdef cnp.ndarray whole, places, piece
     cdef int ndim, axis, i
     cdef Py_ssize_t k
+    cdef bint beyond = False
     if not is_ours(x) or not PyLong_CheckExact(dim) or not cnp.PyArray_CheckExact(index):
         return False
     whole = <cnp.ndarray>x
@@ -91,9 +102,10 @@ cdef bint find_indexing(Indexing* w, int op, object x, object dim, object index,
     w.x = data(whole)
     w.part = NULL if part is None else data(piece)
     w.index = <const int64_t*>DATA_OF(places)
-    for k in range(cnp.PyArray_SIZE(places)):
-        if not 0 <= w.index[k] < w.n:
-            return False
+    for k in range(cnp.PyArray_SIZE(places)):  # without a branch, which the compiler makes vectors of
+        beyond |= <uint64_t>w.index[k] >= <uint64_t>w.n
+    if beyond:
+        return False
     # Of one block, threads have strips of at least a cache line.
     w.n_strips = 1 if w.outer > 1 else max(1, w.inner // 64)
     return True

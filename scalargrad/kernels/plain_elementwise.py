@@ -126,6 +126,11 @@ def absolute(x: Any) -> Array:
     return np.asarray(np.absolute(x, order="C"))
 
 
+def sign(x: Any) -> Array:
+    """-1, 0 or 1; 0 for NaN, as in PyTorch; booleans as they are."""
+    return np.array(x) if x.dtype.kind == "b" else np.asarray(np.subtract(x > 0, x < 0, dtype=x.dtype), order="C")
+
+
 @IEEE
 def sqrt(x: Any) -> Array:
     """The square root; NaN below 0."""

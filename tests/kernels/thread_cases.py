@@ -17,7 +17,7 @@ ACTIVATIONS = {
     "leaky_relu": (0.3,), "elu": (1.3,), "softplus": (2.0, 1.5), "log_sigmoid": (), "silu": (), "gelu": (),
     "gelu_tanh": (), "hardtanh": (-0.7, 0.4),
 }  # fmt: skip
-OF_ONE_AND_CHEAP = "absolute neg relu sqrt".split()
+OF_ONE_AND_CHEAP = "absolute neg relu sign sqrt".split()
 OF_TWO = "add div eq ge gt le lt maximum minimum mul ne relu_grad sub".split()
 REDUCTIONS = "max_over mean_over min_over sum_over".split()
 ONES = (1, 1)
