@@ -175,7 +175,10 @@ class Tensor(InGraph):
             return
         if before is None:
             shape, dtype = self._array.shape, self._array.dtype
-            self._grad = wrap(grad if unshared and is_own(grad, shape, dtype) else copied(grad, dtype))
+            if not unshared or not is_own(grad, shape, dtype):
+                # The kernel turns axes faster, but leaves the dtype and numbers without a dimension alone.
+                grad = kernels.contiguous(grad) if type(grad) is ndarray and grad.dtype == dtype else copied(grad, dtype)
+            self._grad = wrap(grad)
         elif before.edge is not None:
             self._grad = before + wrap(np.asarray(grad))
         else:
