@@ -31,6 +31,7 @@ MODULES = (
     "ops.arguments",
     "ops.classification",
     "ops.convolution",
+    "ops.joining",
     "ops.linalg",
     "ops.pooling",
     "ops.products",

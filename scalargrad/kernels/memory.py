@@ -26,6 +26,13 @@ references: Callable[[Any], int]
 """references(x): how many there are to an array that is its own in this way; -1 for another, or if a weak one is."""
 
 
+def zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """An array of zeros, C-contiguous. Of the pool, too, which knows nothing of zeros that cost nothing to have."""
+    x = empty(shape, dtype)
+    x.fill(0)
+    return x
+
+
 def _copied(array: Array, dtype: np.dtype[Any]) -> Array:
     return np.array(array, dtype, order="C")
 
