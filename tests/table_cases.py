@@ -187,6 +187,7 @@ CASES = {
     "alongside": lambda d: [[d.real(3), d.index(4, 2)]],
     "cumsum": lambda d: [[d.real(3, 4), 1, False], [d.real(3, 4), 0, True]],
     "cumprod": lambda d: [[d.real(3, 4), 1, False], [d.real(3, 4), 0, True]],
+    "shifted": lambda d: [[d.real(3, 4), 1, False, 1.0], [d.real(3, 4), 0, True, 0.0], [d.real(1), 0, False, 2.0]],
     "recur": lambda d: [[d.real(3, 4), d.real(3, 4), 1, False], [d.real(3, 4), d.real(3, 4), 0, True]],
     "prod": lambda d: [
         [d.real(2, 3), (1,), False],

@@ -41,7 +41,8 @@ def _labels(shape: tuple[int, ...], target: Any, weight: Any, ignore_index: int)
     N, C, D = _sizes(shape)
     classes = target.reshape(N, D).astype(np.int64, copy=False)
     # Seen as unsigned, a negative label is a huge one: one comparison finds both kinds of wrong ones.
-    clean = not classes.size or (classes.view(np.uint64).max() < C and not 0 <= ignore_index < C)
+    seen = classes.view(np.uint64)
+    clean = not classes.size or (seen.item(seen.argmax()) < C and not 0 <= ignore_index < C)
     valid: Any = None
     if not clean:
         valid = classes != ignore_index
@@ -54,7 +55,7 @@ def _labels(shape: tuple[int, ...], target: Any, weight: Any, ignore_index: int)
         total = classes.size if clean else int(np.count_nonzero(valid))  # a NumPy integer would widen float32
     else:
         by_class = weight[classes] if clean else np.where(valid, weight[classes], weight.dtype.type(0))
-        total = by_class.sum()
+        total = kernels.sum_over(by_class, None, False)
     flat = classes + np.arange(0, N * C, C)[:, None]
     if D != 1:
         flat = flat * D + np.arange(D)
@@ -64,7 +65,7 @@ def _labels(shape: tuple[int, ...], target: Any, weight: Any, ignore_index: int)
 def _loss(x: Any, labels: Labels, weight: Any, reduction: str, smoothing: float) -> Any:
     losses = x.reshape(-1)[labels.flat] if x.size else np.zeros(labels.flat.shape, x.dtype)
     if labels.weight is not None:
-        losses = labels.weight * losses
+        losses = kernels.mul(labels.weight, losses)
     if smoothing:
         N, C, D = _sizes(x.shape)
         lines = x.reshape(N, C, D)
@@ -74,10 +75,10 @@ def _loss(x: Any, labels: Labels, weight: Any, reduction: str, smoothing: float)
         losses = np.where(labels.valid, losses, x.dtype.type(0))
     if reduction == "none":
         return -losses.reshape(labels.shape)
-    total = np.add.reduce(losses, None)
+    total = kernels.neg(kernels.sum_over(losses, None, False))
     if reduction == "sum":
-        return -total
-    return total / -labels.total if labels.total else x.dtype.type(nan)
+        return total
+    return kernels.div(total, labels.total) if labels.total else x.dtype.type(nan)
 
 
 def _loss_grad(d: Any, labels: Labels, weight: Any, reduction: str, smoothing: float, shape: tuple[int, ...]) -> Any:
