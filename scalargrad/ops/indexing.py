@@ -36,7 +36,9 @@ def _masked_fill(x: Any, mask: Any, value: Any) -> Any:
 
 def _part(src: Any, index: Any) -> Any:
     """The part of `src` that an index of this shape uses."""
-    return src[tuple([slice(n) for n in index.shape])] if isinstance(src, np.ndarray) else src
+    if not isinstance(src, np.ndarray) or src.shape == index.shape:
+        return src
+    return src[tuple([slice(n) for n in index.shape])]
 
 
 def _scatter(x: Any, dim: int, index: Any, src: Any) -> Any:

@@ -42,23 +42,29 @@ def extent(numbers: Any) -> tuple[int, int]:
 
 
 def _is_in_rows(x: Any, index: Any, dim: int) -> bool:
-    """Whether positions in row order name the entries: x lies so, and the index runs over all of its other sizes."""
+    """Whether positions in row order name the entries: x lies so, and the index runs over all of its other sizes.
+
+    Of a vector, the index itself is the position.
+    """
     mine, its = x.shape, index.shape
-    return x.flags.c_contiguous and mine[:dim] == its[:dim] and mine[dim + 1 :] == its[dim + 1 :]  # type: ignore[no-any-return]
+    if len(mine) == 1 or not x.flags.c_contiguous:
+        return False
+    return mine[:dim] == its[:dim] and mine[dim + 1 :] == its[dim + 1 :]  # type: ignore[no-any-return]
 
 
 def _in_rows(index: Any, shape: tuple[int, ...], dim: int) -> Any:
     """Where an index points in an array of this shape, in row order: a vector."""
-    if len(shape) == 1 or not index.size:
-        return index.reshape(-1)
+    positions = index.reshape(-1)
+    if not index.size:
+        return positions
     n_before, n_after = prod(shape[:dim]), prod(shape[dim + 1 :])
-    positions = index.reshape(n_before, -1, n_after)
     if n_after > 1:
-        positions = positions * n_after + np.arange(n_after)
+        positions = (positions.reshape(-1, n_after) * n_after + np.arange(n_after)).reshape(-1)
     if n_before > 1:
         n = shape[dim] * n_after
-        positions = positions + np.arange(0, n_before * n, n)[:, None, None]
-    return positions.reshape(-1)
+        starts = np.arange(0, n_before * n, n)
+        positions = (positions.reshape(n_before, -1) + starts[:, None]).reshape(-1)
+    return positions
 
 
 def _flat(src: Any) -> Any:
@@ -68,6 +74,8 @@ def _flat(src: Any) -> Any:
 def _grid(index: Any, dim: int) -> tuple[Any, ...]:
     """An index for `x[...]` that runs over `index` along `dim` and counts along the others."""
     n = index.ndim
+    if n == 1:
+        return (index,)
     return tuple(
         [
             index if d == dim else np.arange(size).reshape([-1 if i == d else 1 for i in range(n)])

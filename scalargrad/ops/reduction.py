@@ -12,6 +12,7 @@ import numpy as np
 
 from scalargrad import kernels, xp
 from scalargrad.dtypes import default_float
+from scalargrad.kernels.memory import empty
 from scalargrad.operation import Op
 from scalargrad.ops.dimensions import Dims, as_dims, named_dims
 from scalargrad.ops.extremes import amax as amax
@@ -25,7 +26,7 @@ from scalargrad.ops.extremes import shares
 from scalargrad.ops.scanning import cumprod as cumprod
 from scalargrad.ops.scanning import cumsum as cumsum
 from scalargrad.ops.scanning import product_of_others
-from scalargrad.ops.shape import shaping
+from scalargrad.ops.shape import along, shaping
 from scalargrad.ops.summation import cast, n_reduced, summing
 from scalargrad.ops.summation import mean as mean
 from scalargrad.ops.summation import sum as sum
@@ -41,6 +42,18 @@ def _prod(x: Any, dim: Dims, keepdim: bool) -> Any:
 def _prod_grad(g: Any, x: Any, dim: Dims, keepdim: bool) -> Any:
     others = product_of_others(shaping.view(x, (-1,)), 0) if dim is None else product_of_others(x, dim[0])
     return summing.spread(g, x.shape, dim, keepdim) * shaping.view(others, x.shape)
+
+
+def _prod_gradients(g: Any, x: Any, dim: Dims, keepdim: bool, wanted: int) -> list[Any]:
+    """`_prod_grad` of arrays, in a third of the time for a few numbers."""
+    lines, d = (x.reshape(-1), 0) if dim is None else (x, dim[0])
+    before, after = empty(lines.shape, x.dtype), empty(lines.shape, x.dtype)
+    early, late, reverse = along(d, slice(-1)), along(d, slice(1, None)), along(d, slice(None, None, -1))
+    before[along(d, slice(1))] = after[along(d, slice(-1, None))] = 1
+    before[late] = np.multiply.accumulate(lines[early], d, np.float64)
+    after[early] = np.multiply.accumulate(lines[late][reverse], d, np.float64)[reverse]
+    others = kernels.mul(before, after).reshape(x.shape)
+    return [kernels.mul(kernels.spread_over(g, x.shape, dim, keepdim), others)]
 
 
 def _var(x: Any, dim: Dims, correction: float, keepdim: bool) -> Any:
@@ -114,7 +127,13 @@ def _truth_row(reduce: Callable[..., Any]) -> Op:
 class reducing:
     """The rows. `dim` is a tuple, or None for all dimensions."""
 
-    prod = Op(None, xp.quiet(_prod), "x dim keepdim", lambda g, x, dim, keepdim: _prod_grad(g, x, dim, keepdim))
+    prod = Op(
+        None,
+        xp.quiet(_prod),
+        "x dim keepdim",
+        lambda g, x, dim, keepdim: _prod_grad(g, x, dim, keepdim),
+        gradients=_prod_gradients,
+    )
     var = Op(
         None,
         _var,

@@ -10,12 +10,14 @@ from scalargrad.operation import TABLE
 from scalargrad.ops.convolution import convolving
 from scalargrad.ops.pooling import pooling
 from scalargrad.ops.products import multiplying
+from scalargrad.ops.reduction import reducing
 from scalargrad.rules import ops
 from scalargrad.tensor import wrap
 
 CASES = {
     "relu": (ops.relu, [(3, 4)], ()),
     "sigmoid": (ops.sigmoid, [(3, 4)], ()),
+    "prod": (reducing.prod, [(3, 4)], ((1,), True)),
     "maximum": (ops.maximum, [(3, 4), (3, 4)], ()),
     "minimum": (ops.minimum, [(3, 4), (3, 4)], ()),
     "conv2d": (convolving.conv2d, [(2, 4, 5, 6), (6, 2, 3, 2), (6,)], ((2, 1), (1, 2), (1, 2), 2)),
@@ -61,3 +63,12 @@ def test_extremes_at_once_are_the_derivatives_at_ties_and_nan(key):
     for mine, right in zip(at_once, one_by_one, strict=True):
         np.testing.assert_array_equal(mine.array, right.array, strict=True)
     assert at_once[0].array[0] == at_once[1].array[0] == 0.5
+
+
+@pytest.mark.parametrize("numbers", [[2.0, 3.0, 5.0], [2.0, 0.0, 5.0], [0.0, 3.0, 0.0], [np.nan, 0.0], [4.0], []])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_product_at_once_is_the_derivative_at_zeros_and_nan(numbers, dtype):
+    x = wrap(np.array(numbers, dtype)).requires_grad_()
+    (at_once,) = autograd.grad(x.prod(), [x], retain_graph=True)
+    (one_by_one,) = autograd.grad(x.prod(), [x], create_graph=True)
+    np.testing.assert_array_equal(at_once.array, one_by_one.array, strict=True)
