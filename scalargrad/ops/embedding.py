@@ -14,7 +14,8 @@ from scalargrad.ops.positions import extent
 
 
 def _looked_up(w: Any, indices: Any, padding_idx: int | None) -> Any:
-    return w[indices]
+    # Of rows that lie one after the other, `take` copies whole ones; others it would first bring into that order, all.
+    return w.take(indices, 0) if w.flags.c_contiguous else w[indices]
 
 
 _add_up = xp.quiet(np.add.reduceat)
@@ -30,7 +31,8 @@ def _accumulated(d: Any, indices: Any, padding_idx: int | None, shape: tuple[int
     if rows.size:
         order = rows.argsort(kind="stable")
         ordered = rows[order]
-        is_first = np.ones(len(rows), np.bool_)
+        is_first = np.empty(len(rows), np.bool_)
+        is_first[0] = True
         np.not_equal(ordered[1:], ordered[:-1], is_first[1:])
         (starts,) = is_first.nonzero()
         d_rows = d.reshape(len(rows), -1)
@@ -45,7 +47,7 @@ def _accumulated(d: Any, indices: Any, padding_idx: int | None, shape: tuple[int
 
 def _without_padding(w: Any, indices: Any, padding_idx: int | None) -> Any:
     """The rows looked up, where the row `padding_idx` counts as zeros."""
-    y = w[indices]
+    y = _looked_up(w, indices, padding_idx)
     if padding_idx is not None:
         y[indices == padding_idx] = 0
     return y
