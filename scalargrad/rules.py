@@ -100,7 +100,7 @@ class ops:
         xp.relu_grad, kernels.relu_grad, "g_y y", lambda g, y: ops.relu_grad(g, y), name="threshold_backward"
     )
     abs = Op(abs, kernels.absolute, "a", lambda g, a: g * ops.sign(a), kinks=lambda a: a)
-    sign = Op(xp.sign, xp.sign_array, "a", lambda g: ops.select(False, g), kinks=lambda a: a)
+    sign = Op(xp.sign, kernels.sign, "a", lambda g: ops.select(False, g), kinks=lambda a: a)
     maximum = Op(
         xp.maximum,
         kernels.maximum,

@@ -14,8 +14,10 @@ import numpy as np
 
 
 def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` without NumPy's warnings about overflow, division by zero and nan."""
-    return np.errstate(all="ignore")(function)
+    """`function` without NumPy's warnings about overflow, division by 0 and nan, its arrays from the kernels' pool."""
+    from scalargrad.kernels.memory import pooled  # not before: among the kernels are some that import this module
+
+    return pooled(np.errstate(all="ignore")(function))
 
 
 def div(a: float, b: float) -> float:
@@ -92,19 +94,9 @@ def sigmoid(a: float) -> float:
     return e / (1 + e)
 
 
-def sigmoid_array(a: Any) -> Any:
-    """1 / (1 + exp(-a)): exp(-a) may overflow to inf, whose reciprocal is the right 0."""
-    return 1 / (1 + np.exp(-a))
-
-
 def sign(a: float) -> float:
     """-1, 0 or 1; 0 for nan, as in PyTorch."""
     return 1.0 if a > 0 else -1.0 if a < 0 else 0.0
-
-
-def sign_array(a: Any) -> Any:
-    """-1, 0 or 1; 0 for nan; booleans as they are."""
-    return np.array(a) if a.dtype.kind == "b" else np.subtract(a > 0, a < 0, dtype=a.dtype)
 
 
 def maximum(a: float, b: float) -> float:

@@ -23,9 +23,11 @@ from scalargrad.version import __version__
 from . import memory as memory
 from . import (
     plain,
+    plain_activation,
     plain_block,
     plain_conv,
     plain_elementwise,
+    plain_indexing,
     plain_loss,
     plain_optim,
     plain_pool,
@@ -49,6 +51,7 @@ __all__ = [
     "avg_pool2d",
     "avg_pool2d_input_grad",
     "block_is_fused",
+    "contiguous",
     "conv2d",
     "conv2d_input_grad",
     "conv2d_relu_max_pool2d",
@@ -59,20 +62,35 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad",
     "div",
+    "elu",
+    "elu_grad",
     "eq",
+    "erf",
     "exp",
     "expm1",
+    "gather",
     "ge",
+    "gelu",
+    "gelu_grad",
+    "gelu_tanh",
+    "gelu_tanh_grad",
     "get_num_threads",
     "gt",
+    "hardtanh",
+    "hardtanh_grad",
+    "index_add",
     "isa",
     "le",
+    "leaky_relu",
+    "leaky_relu_grad",
     "linear",
     "linear_input_grad",
     "linear_weight_grad",
     "load",
     "log",
     "log1p",
+    "log_sigmoid",
+    "log_sigmoid_grad",
     "log_softmax",
     "log_softmax_grad",
     "lt",
@@ -95,14 +113,20 @@ __all__ = [
     "relu_grad",
     "relu_max_pool2d",
     "rmsprop_step",
+    "scatter_add",
     "select",
     "set_num_threads",
     "sgd_step",
     "show_config",
     "sigmoid",
     "sigmoid_grad",
+    "sign",
+    "silu",
+    "silu_grad",
     "softmax",
     "softmax_grad",
+    "softplus",
+    "softplus_grad",
     "spread_over",
     "sqrt",
     "sub",
@@ -118,9 +142,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PLAIN = (
     plain,
+    plain_activation,
     plain_block,
     plain_conv,
     plain_elementwise,
+    plain_indexing,
     plain_loss,
     plain_optim,
     plain_pool,
@@ -242,6 +268,7 @@ adaptive_max_pool2d_input_grad = _chosen(plain_pool.adaptive_max_pool2d_input_gr
 block_is_fused = _chosen(plain_block.block_is_fused)
 conv2d_relu_max_pool2d = _chosen(plain_block.conv2d_relu_max_pool2d)
 conv2d_relu_max_pool2d_grads = _chosen(plain_block.conv2d_relu_max_pool2d_grads)
+contiguous = _chosen(plain_elementwise.contiguous)
 add = _chosen(plain_elementwise.add)
 sub = _chosen(plain_elementwise.sub)
 mul = _chosen(plain_elementwise.mul)
@@ -259,14 +286,35 @@ gt = _chosen(plain_elementwise.gt)
 ge = _chosen(plain_elementwise.ge)
 neg = _chosen(plain_elementwise.neg)
 absolute = _chosen(plain_elementwise.absolute)
+sign = _chosen(plain_elementwise.sign)
 sqrt = _chosen(plain_elementwise.sqrt)
 exp = _chosen(plain_elementwise.exp)
 expm1 = _chosen(plain_elementwise.expm1)
 log = _chosen(plain_elementwise.log)
 log1p = _chosen(plain_elementwise.log1p)
 tanh = _chosen(plain_elementwise.tanh)
+erf = _chosen(plain_elementwise.erf)
 sigmoid = _chosen(plain_elementwise.sigmoid)
 sigmoid_grad = _chosen(plain_elementwise.sigmoid_grad)
+leaky_relu = _chosen(plain_activation.leaky_relu)
+leaky_relu_grad = _chosen(plain_activation.leaky_relu_grad)
+elu = _chosen(plain_activation.elu)
+elu_grad = _chosen(plain_activation.elu_grad)
+softplus = _chosen(plain_activation.softplus)
+softplus_grad = _chosen(plain_activation.softplus_grad)
+log_sigmoid = _chosen(plain_activation.log_sigmoid)
+log_sigmoid_grad = _chosen(plain_activation.log_sigmoid_grad)
+silu = _chosen(plain_activation.silu)
+silu_grad = _chosen(plain_activation.silu_grad)
+gelu = _chosen(plain_activation.gelu)
+gelu_grad = _chosen(plain_activation.gelu_grad)
+gelu_tanh = _chosen(plain_activation.gelu_tanh)
+gelu_tanh_grad = _chosen(plain_activation.gelu_tanh_grad)
+hardtanh = _chosen(plain_activation.hardtanh)
+hardtanh_grad = _chosen(plain_activation.hardtanh_grad)
+gather = _chosen(plain_indexing.gather)
+scatter_add = _chosen(plain_indexing.scatter_add)
+index_add = _chosen(plain_indexing.index_add)
 sum_over = _chosen(plain_reduction.sum_over)
 mean_over = _chosen(plain_reduction.mean_over)
 max_over = _chosen(plain_reduction.max_over)

@@ -9,6 +9,7 @@ it, as NumPy has its arrays do (NEP 49); the process's malloc is left alone.
 """
 
 import os
+from types import MethodType
 
 import numpy as np
 
@@ -78,6 +79,7 @@ cdef extern from *:
     void* large_memory(size_t n) noexcept nogil
     void free_large(void* memory, size_t n) noexcept nogil
     int log2_of(size_t n) noexcept nogil
+    object PyDataMem_SetHandler(object handler)
     ctypedef struct PyDataMemAllocator:
         void* ctx
         void* (*malloc)(void*, size_t) noexcept nogil
@@ -314,6 +316,37 @@ def copied(array, cnp.dtype dtype not None):
         dtype, cnp.PyArray_NDIM(<cnp.ndarray>array), cnp.PyArray_DIMS(<cnp.ndarray>array))
     cnp.PyArray_CopyInto(copy, <cnp.ndarray>array)
     return copy
+
+
+cdef class Pooled:
+    """See `memory.Pooled`."""
+
+    cdef object before
+
+    def __enter__(self):
+        self.before = PyDataMem_SetHandler(handler)
+
+    def __exit__(self, *error):
+        PyDataMem_SetHandler(self.before)
+
+
+cdef class pooled:
+    """See `memory.pooled`."""
+
+    cdef object function
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *args, **kwargs):
+        cdef object before = PyDataMem_SetHandler(handler)
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            PyDataMem_SetHandler(before)
+
+    def __get__(self, instance, owner):
+        return self if instance is None else MethodType(self, instance)
 
 
 cdef inline bint _is_whole(array) noexcept:

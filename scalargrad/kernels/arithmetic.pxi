@@ -2,8 +2,8 @@
 cdef enum:
     ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD, SIGMOID_GRAD
     EQ, NE, LT, LE, GT, GE
-    NEG, ABSOLUTE, SQRT_OF, SQUARE, CUBE, RECIPROCAL, RECIPROCAL_OF_SQUARE, RELU
-    EXP_OF, EXPM1_OF, LOG_OF, LOG1P_OF, TANH_OF, SIGMOID_OF
+    NEG, ABSOLUTE, SIGN, SQRT_OF, SQUARE, CUBE, RECIPROCAL, RECIPROCAL_OF_SQUARE, RELU
+    EXP_OF, EXPM1_OF, LOG_OF, LOG1P_OF, TANH_OF, ERF_OF, SIGMOID_OF
 
 cdef enum:
     FIRST_MOVES = 1
@@ -52,6 +52,8 @@ cdef inline vec applied(int op, vec x) noexcept nogil:
         return -x
     if op == ABSOLUTE:
         return size_of_each(x)
+    if op == SIGN:
+        return VAND(VSET1(<real>1), VLESS(VZERO, x)) - VAND(VSET1(<real>1), VLESS0(x))
     if op == SQRT_OF:
         return VSQRT(x)
     if op == SQUARE:
@@ -74,6 +76,8 @@ cdef inline vec applied(int op, vec x) noexcept nogil:
         return log1p_of(x)
     if op == TANH_OF:
         return tanh_of(x)
+    if op == ERF_OF:
+        return erf_of(x)
     return sigmoid_of(x)
 
 
@@ -157,6 +161,8 @@ cdef void unary_row(int op, const real* x, real* out, Py_ssize_t n) noexcept nog
         over_row(NEG, x, out, n)
     elif op == ABSOLUTE:
         over_row(ABSOLUTE, x, out, n)
+    elif op == SIGN:
+        over_row(SIGN, x, out, n)
     elif op == SQRT_OF:
         over_row(SQRT_OF, x, out, n)
     elif op == SQUARE:
@@ -179,6 +185,8 @@ cdef void unary_row(int op, const real* x, real* out, Py_ssize_t n) noexcept nog
         over_row(LOG1P_OF, x, out, n)
     elif op == TANH_OF:
         over_row(TANH_OF, x, out, n)
+    elif op == ERF_OF:
+        over_row(ERF_OF, x, out, n)
     else:
         over_row(SIGMOID_OF, x, out, n)
 

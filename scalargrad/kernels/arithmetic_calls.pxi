@@ -24,6 +24,17 @@ cdef inline bint is_ours(object x):
     )
 
 
+cdef inline object as_it_lies(object x):
+    """x, but of an array whose axes lie in another order, a copy that the loops can read."""
+    cdef cnp.ndarray copy
+    if is_ours(x) or not cnp.PyArray_CheckExact(x) or cnp.PyArray_TYPE(<cnp.ndarray>x) != REAL_TYPENUM:
+        return x
+    if not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>x):
+        return x
+    copy = turned(<cnp.ndarray>x)
+    return x if copy is None else copy
+
+
 cdef inline bint take_number(object x, real* number) except -1:
     """Whether x is a number that takes this module's type beside an array: Python's, or NumPy's of this type."""
     cdef double value
@@ -52,6 +63,8 @@ cdef elsewhere(str name, object a, object b):
 
 cdef binary(int op, str name, object a, object b):
     """The result of two operands, at least one of them an array."""
+    a = as_it_lies(a)
+    b = as_it_lies(b)
     cdef Broadcast p
     cdef cnp.npy_intp[MAX_DIMS] dims
     cdef real number
@@ -199,6 +212,11 @@ def absolute(x):
     return unary(ABSOLUTE, "absolute", x, FLOP_PER_MOVE)
 
 
+def sign(x):
+    """See `plain_elementwise.sign`."""
+    return unary(SIGN, "sign", x, FLOP_PER_MOVE)
+
+
 def sqrt(x):
     """See `plain_elementwise.sqrt`."""
     return unary(SQRT_OF, "sqrt", x, FLOP_PER_MOVE)
@@ -227,6 +245,11 @@ def log1p(x):
 def tanh(x):
     """See `plain_elementwise.tanh`."""
     return unary(TANH_OF, "tanh", x, FLOP_PER_FUNCTION)
+
+
+def erf(x):
+    """See `plain_elementwise.erf`."""
+    return unary(ERF_OF, "erf", x, FLOP_PER_FUNCTION)
 
 
 def sigmoid(x):

@@ -48,9 +48,14 @@ cdef cnp.ndarray converted(str op, str name, object value, int requirements):
 
 cdef inline cnp.ndarray take(str op, str name, object value):
     """`value` C-contiguous, aligned and in native byte order: itself, or a copy."""
+    cdef cnp.ndarray copy
     if cnp.PyArray_Check(value) and cnp.PyArray_TYPE(<cnp.ndarray>value) == REAL_TYPENUM:
         if cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>value):
             return <cnp.ndarray>value
+        if cnp.PyArray_CheckExact(value) and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>value):
+            copy = turned(<cnp.ndarray>value)
+            if copy is not None:
+                return copy
     return converted(op, name, value, cnp.NPY_ARRAY_CARRAY_RO)
 
 

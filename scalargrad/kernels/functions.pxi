@@ -18,7 +18,8 @@ cdef extern from *:
     #define SMALLEST_NORMAL 1.17549435e-38f
     #define LN2_HIGH 0.693145751953125f    /* so few bits that a product with an exponent is exact */
     #define LN2_LOW 1.42860682030941723e-6f
-    enum { N_EXP = 5, N_LOG = 3, N_TANH = 5 };
+    enum { N_EXP = 5, N_LOG = 3, N_TANH = 5, N_ERF = 7, N_ERFC = 7, N_TAIL = 9 };
+    #define ERF_HIGHEST 4.0f           /* above, erf is 1 */
     #define EXP_LOWEST -104.0f         /* below, exp is 0; above the other, it is infinite */
     #define EXP_HIGHEST 89.0f
     #define EXPM1_LOWEST -20.0f        /* below, expm1 is -1; above the other, it is exp */
@@ -34,7 +35,8 @@ cdef extern from *:
     #define SMALLEST_NORMAL 2.2250738585072014e-308
     #define LN2_HIGH 0.6931471805596629565116018
     #define LN2_LOW 2.8235290563031577123e-13
-    enum { N_EXP = 10, N_LOG = 7, N_TANH = 11 };
+    enum { N_EXP = 10, N_LOG = 7, N_TANH = 11, N_ERF = 12, N_ERFC = 18, N_TAIL = 20 };
+    #define ERF_HIGHEST 6.0
     #define EXP_LOWEST -746.0
     #define EXP_HIGHEST 710.0
     #define EXPM1_LOWEST -40.0
@@ -49,7 +51,9 @@ cdef extern from *:
     /* (exp(r) - 1 - r - r²/2) / r³ for |r| <= ln(2)/2; (log((1 + s) / (1 - s)) - 2s) / s³ in s² for |s| <= 0.1716;
        (tanh(x) - x) / x³ in x² for |x| <= 0.55. Interpolated at Chebyshev's points, which is within a factor of two of
        the best polynomial. Their share of the error is 2^-29.8, 2^-28.4, 2^-28 for float, and for double 2^-59.7,
-       2^-57.6, 2^-58.7. */
+       2^-57.6, 2^-58.7. Likewise erf(x) / x - 1 in x² for |x| <= 1, and exp(x²)·erfc(x) in 1 / (2 + x) from 1 to where erf
+       is 1: 2^-29.5 and 2^-24.3 (of which erfc(1) / erf(1) = 0.19 counts), 2^-56.8 and 2^-58.4. And exp(x²/2) times what
+       the normal distribution has above x, in 12 / (4 + x) - 2: of the distribution, 2^-29.6 and 2^-62.6. */
     #if REALSZ == 4
     static const real EXP_TERMS[] = {
         0.166666666666666667f, 0.0416665544376859389f, 0.00833332086723220235f, 0.0013926213466332443f,
@@ -58,6 +62,16 @@ cdef extern from *:
     static const real TANH_TERMS[] = {
         -0.333333319965620724f, 0.133331122388203115f, -0.053909135815224463f, 0.021307592146343007f,
         -0.00660685121004260265f};
+    static const real ERF_TERMS[] = {
+        0.12837916584835095f, -0.37612626666720331f, 0.112835947151602177f, -0.0268542120106264124f,
+        0.00518908742343397399f, -0.000801686428716586953f, 0.0000787587506268548834f};
+    static const real ERFC_TERMS[] = {
+        0.000605118390967380105f, 0.547268680168792083f, 1.32302853481143873f, 0.811963299543454345f,
+        6.45592085346125195f, -1.82608639884467592f, -3.43234739692467592f};
+    static const real TAIL_TERMS[] = {
+        0.168102002614720374f, 0.18821483747461212f, 0.0977070014496674064f, 0.0362546541250832715f,
+        0.00887102174014203031f, 0.00101714862400137054f, -0.000122388603778592864f, -0.0000488510006809951445f,
+        4.57236568912238175e-6f};
     #else
     static const real EXP_TERMS[] = {
         0.166666666666666675, 0.0416666666666666672, 0.00833333333333005135, 0.0013888888888886545,
@@ -70,6 +84,23 @@ cdef extern from *:
         -0.333333333333333325, 0.133333333333327042, -0.0539682539674214246, 0.0218694884930925175,
         -0.00886323438457671081, 0.00359211020429111459, -0.00145566043712948734, 0.000588929190951575445,
         -0.000234614385214702351, 0.0000850797975652480551, -0.0000205796190588300067};
+    static const real ERF_TERMS[] = {
+        0.128379167095512566541, -0.376126389031835404385, 0.112837916709450062655, -0.0268661706432377703602,
+        0.00522397760711642273211, -0.000854832597538969208056, 0.000120552949048397079165, -0.0000149247369074196603376,
+        0.00000164474247033173624102, -1.62084838018717059017e-7, 1.37200645467776856042e-8, -7.79589882700214224164e-10};
+    static const real ERFC_TERMS[] = {
+        -2.3585086223305640162e-8, 0.564191702770897085459, 1.12828988089005769412, 1.9770061656575117917,
+        2.7780831988334499749, 3.26019762705599305494, -6.29708713915172610125, 41.4411819626257456882,
+        -324.98526299133198397, 1572.55013488961548652, -6217.02558000910362406, 19465.901346602320359,
+        -45167.2723033374619851, 75374.8570499908789028, -88329.3459370767830489, 69434.9450423523701824,
+        -33063.8671824278119133, 7241.83206829916433366};
+    static const real TAIL_TERMS[] = {
+        0.168102001223170606132, 0.188214833865274395493, 0.0977070869758074045601, 0.0362546983368081078222,
+        0.00887017615537008892564, 0.00101724663092443603341, -0.000119635487916225873655, -0.000050250119876500050853,
+        0.00000173682501479413338267, 0.00000230846378945472283475, -1.04618060155946872698e-7,
+        -1.15562429444130288846e-7, 1.33361930121690653252e-8, 5.43863837441585346891e-9, -1.41047778454562165953e-9,
+        -1.52677367088570383282e-10, 1.12656253510540531564e-10, -7.86538647201197908179e-12,
+        -5.54552733022161995142e-12, 1.20146342218946408049e-12};
     #endif
 
     /* Bits shifted as unsigned numbers: below AVX-512 there is no other right shift of 64 bits. */
@@ -132,14 +163,17 @@ cdef extern from *:
     #define TIMES_POWER(x, n) times_power(x, n)
     #endif
     """
-    enum: FRACTION, BIAS, N_EXP, N_LOG, N_TANH
+    enum: FRACTION, BIAS, N_EXP, N_LOG, N_TANH, N_ERF, N_ERFC, N_TAIL
     double NAN
     ivec INTEGER_BITS, SQRT_HALF_BITS, SIGN_BIT, BIAS_BITS
     real ROUNDER, INTEGER_BASE, SMALLEST_NORMAL, LN2_HIGH, LN2_LOW, INV_LN2
-    real EXP_LOWEST, EXP_HIGHEST, EXPM1_LOWEST, EXPM1_HIGHEST
+    real EXP_LOWEST, EXP_HIGHEST, EXPM1_LOWEST, EXPM1_HIGHEST, ERF_HIGHEST
     const real* EXP_TERMS
     const real* LOG_TERMS
     const real* TANH_TERMS
+    const real* ERF_TERMS
+    const real* ERFC_TERMS
+    const real* TAIL_TERMS
     ivec BITS(vec) nogil
     vec FROM_BITS(ivec) nogil
     ivec SHIFT_LEFT(ivec, int) nogil
@@ -206,6 +240,25 @@ cdef inline vec tanh_of(vec x) noexcept nogil:
     cdef vec near = size + size * square * polynomial(square, TANH_TERMS, N_TANH)
     cdef vec far = <real>1 - VSET1(<real>2) / moderate_exp_plus(VMIN(VSET1(EXPM1_HIGHEST), size + size), 1)
     return with_sign_of(VSELECT(VLESS(size, VSET1(<real>0.55)), near, far), x)
+
+
+cdef inline vec erf_of(vec x) noexcept nogil:
+    """A polynomial up to 1, and 1 - erfc(|x|) from there on."""
+    cdef vec size = size_of_each(x)
+    cdef vec near = x + x * polynomial(x * x, ERF_TERMS, N_ERF)
+    cdef vec far = VMIN(VSET1(ERF_HIGHEST), size)
+    cdef vec t = far + <real>2
+    far = <real>1 - exp_of(-far * far) * polynomial(VSET1(<real>1) / t, ERFC_TERMS, N_ERFC)
+    return VSELECT(VLESS(size, VSET1(<real>1)), near, with_sign_of(far, x))
+
+
+cdef inline vec normal_of(vec x, vec* bell) noexcept nogil:
+    """What the normal distribution has below x, and exp(-x²/2). Its error counts beside 1: beyond -4, some digits lack."""
+    cdef vec u = size_of_each(x) + <real>4, tail
+    u = VSET1(<real>12) / u - <real>2
+    bell[0] = exp_of(<real>-0.5 * x * x)
+    tail = bell[0] * polynomial(u, TAIL_TERMS, N_TAIL)
+    return VSELECT(VLESS0(x), tail, <real>1 - tail)
 
 
 cdef inline vec sigmoid_of(vec x) noexcept nogil:

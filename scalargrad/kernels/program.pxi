@@ -101,15 +101,9 @@ cdef extern from *:
             }
             vec total = *(vec*)totals;
             for (int v = 0; v * VLEN < n; v++) {
-                vec p[VLEN], q[VLEN];
+                vec p[VLEN];
                 for (int k = 0; k < VLEN; k++) p[k] = x[k][v] * y[k][v];
-                for (int s = 1; s < VLEN; s *= 2) {
-                    for (int k = 0; k < VLEN / 2; k++) {
-                        q[2 * k] = ZIP_LOW(p[k], p[k + VLEN / 2]);
-                        q[2 * k + 1] = ZIP_HIGH(p[k], p[k + VLEN / 2]);
-                    }
-                    for (int k = 0; k < VLEN; k++) p[k] = q[k];
-                }
+                transpose(p);
                 if (n - v * VLEN >= VLEN) { for (int k = 0; k < VLEN; k++) total = total + p[k]; }
                 else { for (int k = 0; k < VLEN; k++) if (k < n - v * VLEN) total = total + p[k]; }
             }

@@ -163,7 +163,7 @@ class shaping:
 
     cast = Op(None, lambda x, dtype: x.astype(dtype), "x dtype", lambda g: g, name="to_copy", fits=True)
     clone = Op(None, lambda x: np.array(x, order="K"), "x", lambda g: g)
-    contiguous = Op(None, lambda x: np.array(x, order="C"), "x", lambda g: g, name="clone")
+    contiguous = Op(None, kernels.contiguous, "x", lambda g: g, name="clone")
     fill = Op(
         None,
         lambda x, value: np.full_like(x, value),

@@ -42,7 +42,6 @@ ONE = {
     xp.cos: np.cos,
     xp.tan: np.tan,
     xp.sign: lambda a: np.nan_to_num(np.sign(a)),  # 0 for nan, as in PyTorch
-    xp.sigmoid: xp.sigmoid_array,
     xp.relu: lambda a: np.maximum(a, 0.0),
 }
 TWO = {

@@ -251,6 +251,18 @@ def draw_select(d: Draw) -> Case:
     return Case("select", [a], lambda k, a: k.select(condition, a))
 
 
+def draw_indexing(d: Draw, name: str) -> Case:
+    shape = tuple(max(1, n) for n in d.shape(d.random.randint(1, 3)))
+    dim, n_index = d.random.randrange(len(shape)), d.size()
+    chosen = tuple(n_index if i == dim else n for i, n in enumerate(shape))
+    index = d.numbers.integers(0, shape[dim], n_index if name == "index_add" else chosen)
+    about = {"dim": dim}
+    if name == "gather":
+        return Case(name, [d.array(*shape), index], lambda k, x, index: k.gather(x, dim, index), about=about)
+    arrays = [d.array(*shape), index, d.array(*chosen)]
+    return Case(name, arrays, lambda k, y, index, src: getattr(k, name)(y, dim, index, src), writes=True, about=about)
+
+
 def draw_step(d: Draw, name: str) -> Case:
     shapes = [d.shape() for _ in range(d.small(1))]
     lists = [[np.asarray(np.abs(d.array(*shape)) + i) for shape in shapes] for i in range(5)]
@@ -310,18 +322,22 @@ DRAWN: dict[str, Callable[[Draw], Case]] = {
     "sum_by_channel": lambda d: Case(
         "sum_by_channel", [d.array(d.small(), d.small(), d.size(), d.size())], lambda k, x: k.sum_by_channel(x)
     ),
+    **{name: lambda d, name=name: draw_indexing(d, name) for name in ("gather", "scatter_add", "index_add")},
     "power": draw_power,
     "select": draw_select,
     **{name: lambda d, name=name: draw_step(d, name) for name in ("sgd_step", "adam_step", "rmsprop_step")},
 }
 ELEMENTWISE = ["x", "y", "g", "a", "b"]
+PARAMETERS = {"slope": 0.3, "alpha": 1.3, "beta": 2.0, "threshold": 1.5, "low": -0.7, "high": 0.4}
+"""What activations are given besides arrays."""
 WRITES_ITS_FIRST = {"accumulate"}
 ELSEWHERE = {"program", "conv_output_size", "pool_output_size", "block_is_fused"}
 """Not drawn here: tests/compiler draws whole programs, and the others compute no array."""
 
 
 def draw_by_parameters(name: str, parameters: list[str]) -> Callable[[Draw], Case]:
-    """How to draw a kernel whose arguments are arrays of one shape, and perhaps an axis."""
+    """How to draw a kernel whose arguments are arrays of one shape, and perhaps an axis or parameters."""
+    options = [PARAMETERS[p] for p in parameters if p in PARAMETERS]
 
     def draw(d: Draw) -> Case:
         shape = d.shape()
@@ -330,7 +346,7 @@ def draw_by_parameters(name: str, parameters: list[str]) -> Callable[[Draw], Cas
         if parameters == ["a", "b"]:  # b broadcasts
             arrays[1] = arrays[1][tuple(slice(1) if d.random.random() < 0.3 else slice(None) for _ in shape)].copy()
         if "axis" not in parameters:
-            return Case(name, arrays, lambda k, *arrays: getattr(k, name)(*arrays), name in WRITES_ITS_FIRST)
+            return Case(name, arrays, lambda k, *arrays: getattr(k, name)(*arrays, *options), name in WRITES_ITS_FIRST)
         axis = d.random.randrange(max(1, len(shape)))
         return Case(name, arrays, lambda k, *arrays: getattr(k, name)(*arrays, axis), about={"axis": axis})
 
@@ -348,7 +364,7 @@ def drawing(name: str) -> Callable[[Draw], Case] | None:
     if name in DRAWN:
         return DRAWN[name]
     parameters = list(inspect.signature(contract()[name]).parameters)
-    return draw_by_parameters(name, parameters) if set(parameters) <= {*ELEMENTWISE, "axis"} else None
+    return draw_by_parameters(name, parameters) if set(parameters) <= {*ELEMENTWISE, *PARAMETERS, "axis"} else None
 
 
 def same(got: Any, expected: Any, dtype: np.dtype) -> bool:

@@ -19,7 +19,12 @@ BINARY = {
     "gt": np.greater,
     "ge": np.greater_equal,
 }
-UNARY = {"neg": np.negative, "absolute": np.absolute, "sqrt": np.sqrt}
+UNARY = {
+    "neg": np.negative,
+    "absolute": np.absolute,
+    "sign": lambda x: np.nan_to_num(np.sign(x)),
+    "sqrt": np.sqrt,
+}
 SHAPES = [
     ((5,), (5,)), ((37,), ()), ((), (37,)), ((), ()), ((1,), (1, 1)), ((4, 19), (19,)), ((19,), (4, 19)),
     ((4, 19), (4, 1)), ((3, 5, 4, 9), (5, 1, 1)), ((3, 5, 4, 9), (1, 5, 1, 1)), ((6, 1), (1, 7)), ((2, 3, 4), (3, 1)),

@@ -12,8 +12,12 @@ import numpy as np
 
 from scalargrad import kernels
 
-OF_ONE = "exp expm1 log log1p sigmoid tanh".split()
-OF_ONE_AND_CHEAP = "absolute neg relu sqrt".split()
+OF_ONE = "erf exp expm1 log log1p sigmoid tanh".split()
+ACTIVATIONS = {
+    "leaky_relu": (0.3,), "elu": (1.3,), "softplus": (2.0, 1.5), "log_sigmoid": (), "silu": (), "gelu": (),
+    "gelu_tanh": (), "hardtanh": (-0.7, 0.4),
+}  # fmt: skip
+OF_ONE_AND_CHEAP = "absolute neg relu sign sqrt".split()
 OF_TWO = "add div eq ge gt le lt maximum minimum mul ne relu_grad sub".split()
 REDUCTIONS = "max_over mean_over min_over sum_over".split()
 ONES = (1, 1)
@@ -50,8 +54,19 @@ def calls_of_every_kernel(k: Any, draw: Any) -> dict[str, Any]:
     calls = {name: partial(getattr(k, name), scores) for name in OF_ONE}
     calls |= {name: partial(getattr(k, name), a) for name in OF_ONE_AND_CHEAP}
     calls |= {name: partial(getattr(k, name), a, b) for name in OF_TWO}
+    for name, parameters in ACTIVATIONS.items():
+        calls[name] = partial(getattr(k, name), a, *parameters)
+        calls[f"{name}_grad"] = partial(getattr(k, f"{name}_grad"), b, a, *parameters)
     calls |= {f"{name} of a row": partial(getattr(k, name), a, row) for name in ("add", "mul")}
     calls |= {f"{name} of a column": partial(getattr(k, name), column, a) for name in ("sub", "div")}
+    places, one_place = np.abs(a * 1e6).astype(np.int64) % 811, np.abs(column[:, 0] * 1e6).astype(np.int64) % 811
+    calls |= {
+        "gather": lambda: k.gather(a, 0, places),
+        "scatter_add": lambda: k.scatter_add(a.copy(), 0, places, b),
+        "scatter_add of blocks": lambda: k.scatter_add(maps.copy(), 2, np.abs(maps * 1e6).astype(np.int64) % 90, maps),
+        "index_add": lambda: k.index_add(a.copy(), 0, one_place, b),
+    }
+    calls["contiguous"] = lambda: k.contiguous(maps.transpose(2, 0, 3, 1))
     calls |= {"power": lambda: k.power(a, 3), "accumulate": lambda: accumulated(k, a, b)}
     for name in REDUCTIONS:
         for dims in (None, (0,), (1,)):
