@@ -16,8 +16,9 @@ from scalargrad.rules import ops
 def _clamp(x: Any, low: float | None, high: float | None) -> Any:
     if x.dtype.kind != "f":
         return np.clip(x, low, high)
-    y = x if low is None else kernels.maximum(x, low)
-    return y if high is None else kernels.minimum(y, high)
+    if low is None:
+        return kernels.minimum(x, high)
+    return kernels.maximum(x, low) if high is None else kernels.hardtanh(x, low, high)
 
 
 def _between(x: Any, low: float | None, high: float | None) -> Any:

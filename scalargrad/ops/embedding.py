@@ -9,8 +9,7 @@ import numpy as np
 from scalargrad import xp
 from scalargrad.kernels.memory import zeros
 from scalargrad.operation import Op
-from scalargrad.ops.arguments import array
-from scalargrad.ops.positions import extent
+from scalargrad.ops.arguments import array, extent
 
 
 def _looked_up(w: Any, indices: Any, padding_idx: int | None) -> Any:

@@ -16,7 +16,6 @@ from scalargrad.kernels.memory import zeros
 from scalargrad.operation import Op, Recordable
 from scalargrad.ops import elementwise, return_types
 from scalargrad.ops.dimensions import Dims, as_dim, check_tensor, named_dims
-from scalargrad.ops.positions import put, taken
 from scalargrad.ops.shape import along, shaping
 from scalargrad.ops.summation import summing
 from scalargrad.rules import ops
@@ -52,20 +51,19 @@ def _argmedian(x: Any, dim: int, keepdim: bool) -> Any:
     order = x.argsort(dim, kind="stable")
     n = x.shape[dim]
     n_nan = kernels.sum_over(x != x, (dim,), True)  # they come last; the first of them is the result
-    found = taken(order, np.where(n_nan > 0, n - n_nan, (n - 1) // 2), dim)
+    found = kernels.gather(order, dim, np.where(n_nan > 0, n - n_nan, (n - 1) // 2))
     return found if keepdim else found.squeeze(dim)
 
 
 def _entries(x: Any, indices: Any, dim: int, keepdim: bool) -> Any:
-    return taken(x, indices if keepdim else indices[along(dim, None)], dim).reshape(indices.shape)
+    return kernels.gather(x, dim, indices if keepdim else indices[along(dim, None)]).reshape(indices.shape)
 
 
 def _place(y: Any, indices: Any, shape: tuple[int, ...], dim: int, keepdim: bool) -> Any:
     x = zeros(shape, y.dtype)
     if not keepdim:
         y, indices = y[along(dim, None)], indices[along(dim, None)]
-    put(x, indices, dim, y)
-    return x
+    return kernels.scatter_add(x, dim, indices, y)  # where no two go to one place
 
 
 def entries_row(name: str) -> Op:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from scalargrad import xp
+from scalargrad import kernels, xp
 from scalargrad.dtypes import promoted
 from scalargrad.kernels.memory import zeros
+from scalargrad.kernels.plain_indexing import grid
 from scalargrad.operation import Op, Recordable
+from scalargrad.ops.arguments import extent
 from scalargrad.ops.arranging import diag as diag
 from scalargrad.ops.arranging import diagonal as diagonal
 from scalargrad.ops.arranging import flip as flip
@@ -18,7 +20,6 @@ from scalargrad.ops.arranging import tril as tril
 from scalargrad.ops.arranging import triu as triu
 from scalargrad.ops.dimensions import as_dim, check_tensor
 from scalargrad.ops.joining import unbind
-from scalargrad.ops.positions import added, extent, put, taken
 from scalargrad.ops.shape import along, shaping
 from scalargrad.ops.subscript import getitem as getitem
 from scalargrad.ops.subscript import index_put as index_put
@@ -43,13 +44,15 @@ def _part(src: Any, index: Any) -> Any:
 
 def _scatter(x: Any, dim: int, index: Any, src: Any) -> Any:
     y = np.array(x, order="C")
-    put(y, index, dim, _part(src, index))
+    y[grid(index, dim)] = _part(src, index)
     return y
 
 
 def _scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
-    y = np.array(x, order="C")
-    added(y, index, dim, _part(src, index))
+    y = kernels.contiguous(x)
+    if isinstance(src, np.ndarray):
+        return kernels.scatter_add(y, dim, index, src)
+    np.add.at(y, grid(index, dim), src)
     return y
 
 
@@ -61,9 +64,7 @@ def _gathered(g: Any, dim: int, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _index_add(x: Any, dim: int, index: Any, src: Any, alpha: float) -> Any:
-    y = np.array(x, order="C")
-    np.add.at(y, (slice(None),) * dim + (index,), src if alpha == 1 else src * alpha)
-    return y
+    return kernels.index_add(kernels.contiguous(x), dim, index, src if alpha == 1 else kernels.mul(src, alpha))
 
 
 class indexing:
@@ -89,7 +90,7 @@ class indexing:
     )
     gather = Op(
         None,
-        lambda x, dim, index: taken(x, index, dim),
+        kernels.gather,
         "x dim index",
         lambda g, x_shape, dim, index: indexing.scatter_add(zeros(x_shape, g.dtype), dim, index, g),
     )

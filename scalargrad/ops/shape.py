@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from scalargrad import kernels
 from scalargrad.dtypes import result_type
-from scalargrad.kernels.memory import empty, zeros
+from scalargrad.kernels.memory import pooled, zeros
 from scalargrad.operation import Op, Recordable
 from scalargrad.rules import ops
 
@@ -101,18 +101,18 @@ def _inner(before: Sequence[int], after: Sequence[int], shape: Sequence[int]) ->
     return tuple([slice(b, n - a) for b, a, n in zip(before, after, shape, strict=True)])
 
 
+@pooled
 def _pad(x: Any, before: Sequence[int], after: Sequence[int], value: float) -> Any:
     shape = [b + n + a for b, n, a in zip(before, x.shape, after, strict=True)]
-    y = empty(tuple(shape), x.dtype)
+    y = np.empty(shape, x.dtype, "F" if x.flags.fnc else "C")
     y.fill(value)
     y[_inner(before, after, shape)] = x
     return y
 
 
+@pooled
 def _concatenate(dim: int, *xs: Any) -> Any:
-    shape = list(xs[0].shape)
-    shape[dim] = sum([x.shape[dim] for x in xs])
-    return np.concatenate(xs, dim, empty(tuple(shape), _common_dtype(xs)))
+    return np.concatenate(xs, dim, dtype=_common_dtype(xs))
 
 
 def _stack(dim: int, *xs: Any) -> Any:
