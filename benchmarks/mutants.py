@@ -48,8 +48,7 @@ EQUIVALENT = {
     ("median", "∂x: x for y and back"): _EQUAL,
     ("transpose", "∂x: dim0 for dim1 and back"): "exchanging two dimensions is symmetric in them",
     ("softplus", "∂x: beta for x and back"): "the derivative is a function of their product",
-    ("std", "∂x: do not choose in ops.select(ops.ne(y, 0), g / (2 * (y + ops.eq(y, 0))))"): _GUARDED,
-    ("std", "∂x: drop ops.eq(y, 0) from y + ops.eq(y, 0)"): _GUARDED,
+    ("std", "∂x: do not choose in ops.select(ops.ne(y, 0), ops.div(g, ops.mul(_divisor(y), 2)))"): _GUARDED,
 }
 """Mutants that are no mistake, with the reason: by the Op's name and what the mutant is called."""
 

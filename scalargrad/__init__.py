@@ -140,6 +140,7 @@ from scalargrad.ops.indexing import (
     triu,
     where,
 )
+from scalargrad.ops.joining import cat, chunk, narrow, split, stack, unbind
 from scalargrad.ops.linalg import addmm, bmm, dot, einsum, matmul, mm, mv, outer, tensordot, trace
 from scalargrad.ops.reduction import (
     all,
@@ -167,19 +168,13 @@ from scalargrad.ops.reduction import (
 from scalargrad.ops.shape import (
     Size,
     broadcast_to,
-    cat,
-    chunk,
     flatten,
     movedim,
-    narrow,
     permute,
     reshape,
-    split,
     squeeze,
-    stack,
     t,
     transpose,
-    unbind,
     unflatten,
     unsqueeze,
 )

@@ -29,18 +29,32 @@ MODULES = (
     "nodes",
     "operation",
     "ops.arguments",
+    "ops.arranging",
     "ops.classification",
     "ops.convolution",
+    "ops.dimensions",
+    "ops.einsum",
+    "ops.embedding",
+    "ops.extremes",
+    "ops.indexing",
+    "ops.joining",
     "ops.linalg",
+    "ops.loss",
     "ops.pooling",
     "ops.products",
+    "ops.reduction",
+    "ops.scanning",
     "ops.shape",
+    "ops.sorting",
+    "ops.subscript",
+    "ops.summation",
     "pending",
     "storage",
     "tensor",
 )
-"""What is compiled: the core, and what every call of a layer passes through. All of it or none, because a compiled
-module reads the fields of the others' objects directly."""
+"""What is compiled: the core, what every call of a layer passes through, and the functions that pick, join and reduce,
+of which half the time for a few numbers is Python's. All of it or none, because a compiled module reads the fields of
+the others' objects directly."""
 
 
 class _Source:

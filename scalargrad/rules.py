@@ -27,6 +27,19 @@ def unless_zero(n: Any, a: Any) -> Any:
     return a if type(n) in NUMBERS and n != 0 else ops.select(ops.ne(n, 0), a)
 
 
+def _shares_of_extreme(g: Any, a: Any, b: Any, beats: Any, wanted: int) -> list[Any]:
+    """What two operands get of the gradient of the one that `beats` the other: half each where they tie."""
+    ties = kernels.eq(a, b)
+    if np.count_nonzero(ties):
+        g = kernels.select(ties, kernels.div(g, 2)) + kernels.select(~ties, g)
+    found = []
+    if wanted & 1:
+        found.append(kernels.select(~beats(b, a), g))
+    if wanted & 2:
+        found.append(kernels.select(~beats(a, b), g))
+    return found
+
+
 def _condition(compare: Callable[[Any, Any], Any], array: Callable[..., Any]) -> Op:
     """A comparison: no derivative. On numbers it is 1.0 or 0.0, so that a Value can hold it."""
     return Op(lambda a, b: float(compare(a, b)), array, "a b", promote="common")
@@ -94,6 +107,7 @@ class ops:
         "a b",
         lambda g, a, b: where(ops.lt(a, b), 0.0, where(ops.eq(a, b), g / 2, g)),
         lambda g, a, b: where(ops.lt(b, a), 0.0, where(ops.eq(a, b), g / 2, g)),
+        gradients=lambda g, a, b, wanted: _shares_of_extreme(g, a, b, kernels.gt, wanted),
         promote="common",
         kinks=lambda a, b: a - b,
     )
@@ -103,6 +117,7 @@ class ops:
         "a b",
         lambda g, a, b: where(ops.gt(a, b), 0.0, where(ops.eq(a, b), g / 2, g)),
         lambda g, a, b: where(ops.gt(b, a), 0.0, where(ops.eq(a, b), g / 2, g)),
+        gradients=lambda g, a, b, wanted: _shares_of_extreme(g, a, b, kernels.lt, wanted),
         promote="common",
         kinks=lambda a, b: a - b,
     )

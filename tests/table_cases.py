@@ -84,6 +84,7 @@ CASES = {
     "crop": lambda d: [[d.real(4, 5), (1, 0), (1, 2)]],
     "pad": lambda d: [[d.real(2, 3), (1, 0), (0, 2), 5.0]],
     "cat": lambda d: [[1, d.real(2, 3), d.real(2, 1), d.real(2, 2)], [0, d.real(2)]],
+    "stack": lambda d: [[1, d.real(2, 3), d.real(2, 3)], [0, d.real(), d.real(), d.real()]],
     "as_strided": lambda d: [
         [d.real(3, 4), (2, 3), (4, 1), 1],
         [d.real(5), (3, 3), (1, 1), 0],
@@ -186,6 +187,7 @@ CASES = {
     "alongside": lambda d: [[d.real(3), d.index(4, 2)]],
     "cumsum": lambda d: [[d.real(3, 4), 1, False], [d.real(3, 4), 0, True]],
     "cumprod": lambda d: [[d.real(3, 4), 1, False], [d.real(3, 4), 0, True]],
+    "shifted": lambda d: [[d.real(3, 4), 1, False, 1.0], [d.real(3, 4), 0, True, 0.0], [d.real(1), 0, False, 2.0]],
     "recur": lambda d: [[d.real(3, 4), d.real(3, 4), 1, False], [d.real(3, 4), d.real(3, 4), 0, True]],
     "prod": lambda d: [
         [d.real(2, 3), (1,), False],

@@ -13,7 +13,7 @@ import numpy as np
 from .geometry import Array
 
 
-def _grid(index: Array, dim: int) -> tuple[Any, ...]:
+def grid(index: Array, dim: int) -> tuple[Any, ...]:
     """An index for `x[...]` that runs over `index` along `dim` and counts along the others."""
     n = index.ndim
     return tuple(
@@ -26,12 +26,12 @@ def _grid(index: Array, dim: int) -> tuple[Any, ...]:
 
 def gather(x: Array, dim: int, index: Array) -> Array:
     """y[…, i, …] = x[…, index[…, i, …], …], of the index's shape."""
-    return np.asarray(x[_grid(index, dim)], order="C")
+    return np.asarray(x[grid(index, dim)], order="C")
 
 
 def scatter_add(y: Array, dim: int, index: Array, src: Array) -> Array:
     """y, with src[…, i, …] added to y[…, index[…, i, …], …] in place, one after the other; src may be larger."""
-    np.add.at(y, _grid(index, dim), src[tuple([slice(n) for n in index.shape])])
+    np.add.at(y, grid(index, dim), src[tuple([slice(n) for n in index.shape])])
     return y
 
 

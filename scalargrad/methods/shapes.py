@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scalargrad.methods.reductions import Reductions
-from scalargrad.ops import indexing, shape
+from scalargrad.ops import indexing, joining, shape
 
 
 class Shapes(Reductions):
@@ -66,23 +66,23 @@ class Shapes(Reductions):
         return shape.repeat(self, *sizes)
 
     def narrow(self, dim: int, start: int, length: int) -> Any:
-        return shape.narrow(self, dim, start, length)
+        return joining.narrow(self, dim, start, length)
 
     def split(self, split_size: Any, dim: int = 0) -> Any:
-        return shape.split(self, split_size, dim)
+        return joining.split(self, split_size, dim)
 
     def chunk(self, chunks: int, dim: int = 0) -> Any:
-        return shape.chunk(self, chunks, dim)
+        return joining.chunk(self, chunks, dim)
 
     def unbind(self, dim: int = 0) -> Any:
-        return shape.unbind(self, dim)
+        return joining.unbind(self, dim)
 
     swapaxes = swapdims = transpose
 
     @property
     def T(self) -> Any:
         """The dimensions in reverse."""
-        return shape.permute(self, *range(self.array.ndim)[::-1])
+        return shape.reverse_dims(self)
 
     @property
     def mT(self) -> Any:
@@ -92,7 +92,7 @@ class Shapes(Reductions):
     def __iter__(self) -> Iterator[Any]:
         if self.array.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
-        return iter(shape.unbind(self))
+        return iter(joining.unbind(self))
 
     def __getitem__(self, index: Any) -> Any:
         return indexing.getitem(self, index)

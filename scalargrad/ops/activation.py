@@ -12,7 +12,8 @@ from scalargrad import kernels
 from scalargrad.dtypes import as_dtype
 from scalargrad.operation import Op
 from scalargrad.ops.arguments import array, floating
-from scalargrad.ops.shape import chunk, normalize_dim, shaping
+from scalargrad.ops.joining import chunk
+from scalargrad.ops.shape import normalize_dim, shaping
 from scalargrad.rules import ops, where
 
 

@@ -38,6 +38,11 @@ def floating(operation: str, input: Any) -> np.ndarray[Any, Any]:
     return x
 
 
+def extent(numbers: np.ndarray[Any, Any]) -> tuple[int, int]:
+    """The smallest and the largest of some integers. (Of a few, NumPy's `min` and `max` take five times as long.)"""
+    return numbers.item(numbers.argmin()), numbers.item(numbers.argmax())
+
+
 def pair(size: int | Sequence[int], operation: str, argument: str) -> tuple[int, int]:
     """One size for both directions, or (vertical, horizontal), as the latter. A sequence of one counts as one.
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from scalargrad import kernels
+from scalargrad.kernels.memory import empty, zeros
 from scalargrad.operation import Op
 from scalargrad.ops.dimensions import check_tensor
-from scalargrad.ops.shape import as_shape, normalize_dim, shaping
+from scalargrad.ops.shape import along, as_shape, normalize_dim, shaping
 
 
 def _diagonal(x: Any, offset: int, dim1: int, dim2: int) -> Any:
@@ -19,16 +21,51 @@ def _diagonal(x: Any, offset: int, dim1: int, dim2: int) -> Any:
 
 
 def _undiagonal(y: Any, shape: tuple[int, ...], offset: int, dim1: int, dim2: int) -> Any:
-    x = np.zeros(shape, y.dtype)
+    x = zeros(shape, y.dtype)
     _diagonal(x, offset, dim1, dim2)[...] = y
+    return x
+
+
+def _is_below(x: Any, k: int) -> Any:
+    """For each place of the last two dimensions, whether it is on the k-th diagonal or below."""
+    n, m = x.shape[-2:]
+    return np.arange(k, n + k)[:, None] >= np.arange(m)
+
+
+def _tril(x: Any, k: int) -> Any:
+    return kernels.select(_is_below(x, k), x)
+
+
+def _triu(x: Any, k: int) -> Any:
+    return kernels.select(~_is_below(x, k - 1), x)
+
+
+def _flip(x: Any, dims: tuple[int, ...]) -> Any:
+    return x[tuple([_BACKWARDS if d in dims else _FULL for d in range(x.ndim)])].copy()
+
+
+_FULL, _BACKWARDS = slice(None), slice(None, None, -1)
+
+
+def _roll(x: Any, shifts: tuple[int, ...], dims: tuple[int, ...]) -> Any:
+    """Without dims, in row order."""
+    if not dims:
+        return _roll(x.reshape(-1), shifts, (0,) * len(shifts)).reshape(x.shape)
+    for shift, dim in zip(shifts, dims, strict=True):
+        n = x.shape[dim]
+        shift = shift % n if n else 0
+        y = empty(x.shape, x.dtype)
+        y[along(dim, slice(shift, None))] = x[along(dim, slice(n - shift))]
+        y[along(dim, slice(shift))] = x[along(dim, slice(n - shift, None))]
+        x = y
     return x
 
 
 class arranging:
     """The rows."""
 
-    tril = Op(None, np.tril, "x k", lambda g, k: arranging.tril(g, k))
-    triu = Op(None, np.triu, "x k", lambda g, k: arranging.triu(g, k))
+    tril = Op(None, _tril, "x k", lambda g, k: arranging.tril(g, k))
+    triu = Op(None, _triu, "x k", lambda g, k: arranging.triu(g, k))
     diagonal = Op(
         None,
         _diagonal,
@@ -43,9 +80,9 @@ class arranging:
         lambda g, offset, dim1, dim2: arranging.diagonal(g, offset, dim1, dim2),
         name="diag_embed",
     )
-    flip = Op(None, lambda x, dims: np.flip(x, dims).copy(), "x dims", lambda g, dims: arranging.flip(g, dims))
+    flip = Op(None, _flip, "x dims", lambda g, dims: arranging.flip(g, dims))
     roll = Op(
-        None, np.roll, "x shifts dims", lambda g, shifts, dims: arranging.roll(g, tuple([-n for n in shifts]), dims)
+        None, _roll, "x shifts dims", lambda g, shifts, dims: arranging.roll(g, tuple([-n for n in shifts]), dims)
     )
 
 
@@ -109,9 +146,8 @@ def roll(input: Any, shifts: int | Sequence[int], dims: int | Sequence[int] | No
     """
     check_tensor(input, "roll")
     by = (shifts,) if isinstance(shifts, int) else tuple(shifts)
-    along = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
-    if len(by) != len(along) and (along or len(by) != 1):
-        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(by)}, dims:{len(along)}")
-    if not along or not input.ndim:
-        return shaping.view(arranging.roll(shaping.view(input, (-1,)), by, (0,) * len(by)), tuple(input.shape))
-    return arranging.roll(input, by, tuple([normalize_dim(d, input.ndim, "roll") for d in along]))
+    wanted = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
+    if len(by) != len(wanted) and (wanted or len(by) != 1):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(by)}, dims:{len(wanted)}")
+    ndim = input.ndim
+    return arranging.roll(input, by, tuple([normalize_dim(d, ndim, "roll") for d in wanted]) if ndim else ())

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scalargrad import kernels, xp
+from scalargrad import kernels
+from scalargrad.kernels.memory import zeros
 from scalargrad.operation import Op
 from scalargrad.ops.activation import activating
 from scalargrad.ops.activation import total as total_along
@@ -41,7 +42,8 @@ def _labels(shape: tuple[int, ...], target: Any, weight: Any, ignore_index: int)
     N, C, D = _sizes(shape)
     classes = target.reshape(N, D).astype(np.int64, copy=False)
     # Seen as unsigned, a negative label is a huge one: one comparison finds both kinds of wrong ones.
-    clean = not classes.size or (classes.view(np.uint64).max() < C and not 0 <= ignore_index < C)
+    seen = classes.view(np.uint64)
+    clean = not classes.size or (seen.item(seen.argmax()) < C and not 0 <= ignore_index < C)
     valid: Any = None
     if not clean:
         valid = classes != ignore_index
@@ -54,8 +56,8 @@ def _labels(shape: tuple[int, ...], target: Any, weight: Any, ignore_index: int)
         total = classes.size if clean else int(np.count_nonzero(valid))  # a NumPy integer would widen float32
     else:
         by_class = weight[classes] if clean else np.where(valid, weight[classes], weight.dtype.type(0))
-        total = by_class.sum()
-    flat = classes + np.arange(0, N * C, C)[:, None]
+        total = kernels.sum_over(by_class, None, False)
+    flat = classes + np.arange(0, N * C, C)[:, None] if N > 1 else classes
     if D != 1:
         flat = flat * D + np.arange(D)
     return Labels(target.shape, flat, valid, by_class, total)
@@ -64,38 +66,38 @@ def _labels(shape: tuple[int, ...], target: Any, weight: Any, ignore_index: int)
 def _loss(x: Any, labels: Labels, weight: Any, reduction: str, smoothing: float) -> Any:
     losses = x.reshape(-1)[labels.flat] if x.size else np.zeros(labels.flat.shape, x.dtype)
     if labels.weight is not None:
-        losses = labels.weight * losses
+        losses = kernels.mul(labels.weight, losses)
     if smoothing:
         N, C, D = _sizes(x.shape)
         lines = x.reshape(N, C, D)
-        even = (lines if weight is None else lines * weight[:, None]).sum(1)
-        losses = (1 - smoothing) * losses + smoothing / C * even
+        even = kernels.sum_over(lines if weight is None else kernels.mul(lines, weight[:, None]), (1,), False)
+        losses = kernels.add(kernels.mul(1 - smoothing, losses), kernels.mul(smoothing / C, even))
     if labels.valid is not None:
         losses = np.where(labels.valid, losses, x.dtype.type(0))
     if reduction == "none":
         return -losses.reshape(labels.shape)
-    total = np.add.reduce(losses, None)
+    total = kernels.neg(kernels.sum_over(losses, None, False))
     if reduction == "sum":
-        return -total
-    return total / -labels.total if labels.total else x.dtype.type(nan)
+        return total
+    return kernels.div(total, labels.total) if labels.total else x.dtype.type(nan)
 
 
 def _loss_grad(d: Any, labels: Labels, weight: Any, reduction: str, smoothing: float, shape: tuple[int, ...]) -> Any:
     """The gradient for the log-probabilities from that of the loss: −d·k, where k are the loss's factors."""
-    factors = -d.reshape(labels.flat.shape) if reduction == "none" else -d
+    factors = kernels.neg(d.reshape(labels.flat.shape) if reduction == "none" else d)
     if reduction == "mean":
-        factors = factors / labels.total
-    x_grad = np.zeros(shape, d.dtype)
+        factors = kernels.div(factors, labels.total)
+    x_grad = zeros(shape, d.dtype)
     if smoothing:
         N, C, D = _sizes(shape)
-        even = np.broadcast_to(factors * (smoothing / C), (N, D))[:, None]
-        x_grad.reshape(N, C, D)[...] = even if weight is None else even * weight[:, None]
-        factors = factors * (1 - smoothing)
+        even = np.broadcast_to(kernels.mul(factors, smoothing / C), (N, D))[:, None]
+        x_grad.reshape(N, C, D)[...] = even if weight is None else kernels.mul(even, weight[:, None])
+        factors = kernels.mul(factors, 1 - smoothing)
     if labels.weight is not None:
-        factors = factors * labels.weight
+        factors = kernels.mul(factors, labels.weight)
     if x_grad.size:
         if smoothing:
-            x_grad.reshape(-1)[labels.flat] += factors  # no entry is meant by two labels
+            x_grad.reshape(-1)[labels.flat] = kernels.add(x_grad.reshape(-1)[labels.flat], factors)  # none twice
         else:
             x_grad.reshape(-1)[labels.flat] = factors
     if labels.valid is not None:
@@ -182,7 +184,7 @@ class classifying:
 
     nll_loss = Op(
         None,
-        xp.quiet(_nll_loss),
+        _nll_loss,
         "x target weight ignore_index reduction smoothing",
         lambda g, labels, weight, reduction, smoothing, x_shape: classifying.nll_loss_grad(
             g, labels, weight, reduction, smoothing, x_shape
@@ -191,7 +193,7 @@ class classifying:
     )
     nll_loss_grad: Op = Op(
         None,
-        xp.quiet(_loss_grad),
+        _loss_grad,
         "d labels weight reduction smoothing shape",
         lambda g, labels, weight, reduction, smoothing: classifying.nll_loss_of_labels(
             g, labels, weight, reduction, smoothing
@@ -200,7 +202,7 @@ class classifying:
     )
     nll_loss_of_labels: Op = Op(
         None,
-        xp.quiet(_loss),
+        _loss,
         "x labels weight reduction smoothing",
         lambda g, labels, weight, reduction, smoothing, x_shape: classifying.nll_loss_grad(
             g, labels, weight, reduction, smoothing, x_shape

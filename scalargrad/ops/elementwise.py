@@ -8,18 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from scalargrad import xp
+from scalargrad import kernels, xp
 from scalargrad.operation import Op, Recordable
 from scalargrad.rules import ops
 
 
 def _clamp(x: Any, low: float | None, high: float | None) -> Any:
-    return np.clip(x, low, high)
+    if x.dtype.kind != "f":
+        return np.clip(x, low, high)
+    if low is None:
+        return kernels.minimum(x, high)
+    return kernels.maximum(x, low) if high is None else kernels.hardtanh(x, low, high)
 
 
 def _between(x: Any, low: float | None, high: float | None) -> Any:
-    above = True if low is None else x >= low
-    return above & (True if high is None else x <= high)
+    if low is None:
+        return kernels.le(x, high)
+    return kernels.ge(x, low) if high is None else kernels.ge(x, low) & kernels.le(x, high)
 
 
 def _divides(function: Any) -> Any:

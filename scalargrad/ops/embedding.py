@@ -7,24 +7,38 @@ from typing import Any
 import numpy as np
 
 from scalargrad import xp
+from scalargrad.kernels.memory import zeros
 from scalargrad.operation import Op
-from scalargrad.ops.arguments import array
+from scalargrad.ops.arguments import array, extent
 
 
 def _looked_up(w: Any, indices: Any, padding_idx: int | None) -> Any:
-    return w[indices]
+    # Of rows that lie one after the other, `take` copies whole ones; others it would first bring into that order, all.
+    return w.take(indices, 0) if w.flags.c_contiguous else w[indices]
 
 
-@xp.quiet
+_add_up = xp.quiet(np.add.reduceat)
+
+
 def _accumulated(d: Any, indices: Any, padding_idx: int | None, shape: tuple[int, ...]) -> Any:
-    """Each row's gradients, added up: brought side by side by sorting, which is faster than adding one by one."""
-    w_grad = np.zeros(shape, d.dtype)
+    """Each row's gradients, added up: brought side by side by sorting, which is faster than adding one by one.
+
+    Rows that are looked up once have nothing to add up.
+    """
+    w_grad = zeros(shape, d.dtype)
     rows = indices.reshape(-1)
     if rows.size:
-        order = np.argsort(rows, kind="stable")
+        order = rows.argsort(kind="stable")
         ordered = rows[order]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        w_grad[ordered[starts]] = np.add.reduceat(d.reshape(len(rows), -1)[order], starts, 0)
+        is_first = np.empty(len(rows), np.bool_)
+        is_first[0] = True
+        np.not_equal(ordered[1:], ordered[:-1], is_first[1:])
+        (starts,) = is_first.nonzero()
+        d_rows = d.reshape(len(rows), -1)
+        if len(starts) == len(rows):
+            w_grad[rows] = d_rows
+        else:
+            w_grad[ordered[starts]] = _add_up(d_rows[order], starts, 0)
     if padding_idx is not None:
         w_grad[padding_idx] = 0
     return w_grad
@@ -32,7 +46,7 @@ def _accumulated(d: Any, indices: Any, padding_idx: int | None, shape: tuple[int
 
 def _without_padding(w: Any, indices: Any, padding_idx: int | None) -> Any:
     """The rows looked up, where the row `padding_idx` counts as zeros."""
-    y = w[indices]
+    y = _looked_up(w, indices, padding_idx)
     if padding_idx is not None:
         y[indices == padding_idx] = 0
     return y
@@ -84,14 +98,16 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     ValueError for a `padding_idx` that is no row.
     """
     numbers = _numbers("embedding", input)
-    if weight.ndim != 2:
-        raise RuntimeError(f"embedding(): 'weight' must be 2-D, got shape {tuple(weight.shape)}")
-    n_rows = weight.shape[0]
+    shape = tuple(weight.shape)
+    if len(shape) != 2:
+        raise RuntimeError(f"embedding(): 'weight' must be 2-D, got shape {shape}")
+    n_rows = shape[0]
     if padding_idx is not None:
         if not -n_rows <= padding_idx < n_rows:
             raise ValueError(f"embedding(): padding_idx must be within the {n_rows} rows, got {padding_idx}")
         padding_idx %= n_rows
-    if numbers.size and not (numbers.min() >= 0 and numbers.max() < n_rows):
+    least, most = extent(numbers) if numbers.size else (0, -1)
+    if least < 0 or most >= n_rows:
         wrong = numbers[(numbers < 0) | (numbers >= n_rows)]
         raise IndexError(f"embedding(): index out of range in self: {wrong[0]} for a table of {n_rows} rows")
     return looking_up.embedding(weight, input, padding_idx)
@@ -104,16 +120,17 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     Raises RuntimeError for a negative number, one that is no class, or no classes.
     """
     numbers = _numbers("one_hot", tensor)
-    if numbers.size and numbers.min() < 0:
-        raise RuntimeError(f"one_hot(): Class values must be non-negative, got {numbers.min()}")
+    least, most = extent(numbers) if numbers.size else (0, -1)
+    if least < 0:
+        raise RuntimeError(f"one_hot(): Class values must be non-negative, got {least}")
     if num_classes == -1:
         if not numbers.size:
             raise RuntimeError("one_hot(): Can not infer total number of classes from empty tensor.")
-        num_classes = int(numbers.max()) + 1
+        num_classes = most + 1
     if num_classes < 1:
         raise RuntimeError(f"one_hot(): num_classes should be positive, got {num_classes}")
-    if numbers.size and numbers.max() >= num_classes:
+    if most >= num_classes:
         raise RuntimeError(
-            f"one_hot(): Class values must be smaller than num_classes, got {numbers.max()} for {num_classes} classes"
+            f"one_hot(): Class values must be smaller than num_classes, got {most} for {num_classes} classes"
         )
     return looking_up.one_hot(tensor, num_classes)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from scalargrad import kernels
+from scalargrad.kernels.memory import zeros
 from scalargrad.operation import Op, Recordable
 from scalargrad.ops import elementwise, return_types
 from scalargrad.ops.dimensions import Dims, as_dim, check_tensor, named_dims
-from scalargrad.ops.shape import shaping
+from scalargrad.ops.shape import along, shaping
 from scalargrad.ops.summation import summing
 from scalargrad.rules import ops
 
@@ -23,7 +24,7 @@ from scalargrad.rules import ops
 def _attains(x: Any, y: Any, dim: Dims, keepdim: bool) -> Any:
     y = np.asarray(y)
     if dim is not None and not keepdim:
-        y = np.expand_dims(y, dim)
+        y = y.reshape([1 if i in dim else n for i, n in enumerate(x.shape)])
     ties = kernels.eq(x, y)
     is_nan = kernels.ne(y, y)
     if np.count_nonzero(is_nan):
@@ -47,24 +48,22 @@ def _median(x: Any) -> Any:
 
 
 def _argmedian(x: Any, dim: int, keepdim: bool) -> Any:
-    order = np.argsort(x, dim, kind="stable")
+    order = x.argsort(dim, kind="stable")
     n = x.shape[dim]
     n_nan = kernels.sum_over(x != x, (dim,), True)  # they come last; the first of them is the result
-    found = np.take_along_axis(order, np.where(n_nan > 0, n - n_nan, (n - 1) // 2), dim)
+    found = kernels.gather(order, dim, np.where(n_nan > 0, n - n_nan, (n - 1) // 2))
     return found if keepdim else found.squeeze(dim)
 
 
 def _entries(x: Any, indices: Any, dim: int, keepdim: bool) -> Any:
-    y = np.take_along_axis(x, indices if keepdim else np.expand_dims(indices, dim), dim)
-    return y if keepdim else y.squeeze(dim)
+    return kernels.gather(x, dim, indices if keepdim else indices[along(dim, None)]).reshape(indices.shape)
 
 
 def _place(y: Any, indices: Any, shape: tuple[int, ...], dim: int, keepdim: bool) -> Any:
-    x = np.zeros(shape, y.dtype)
+    x = zeros(shape, y.dtype)
     if not keepdim:
-        y, indices = np.expand_dims(y, dim), np.expand_dims(indices, dim)
-    np.put_along_axis(x, indices, y, dim)
-    return x
+        y, indices = y[along(dim, None)], indices[along(dim, None)]
+    return kernels.scatter_add(x, dim, indices, y)  # where no two go to one place
 
 
 def entries_row(name: str) -> Op:
@@ -92,8 +91,8 @@ class finding:
     median = Op(None, _median, "x", lambda g, x, y: shares(g, x, y))
     attains = Op(None, _attains, "x y dim keepdim")
 
-    argmax = Op(None, lambda x, dim, keepdim: np.argmax(x, dim, keepdims=keepdim), "x dim keepdim")
-    argmin = Op(None, lambda x, dim, keepdim: np.argmin(x, dim, keepdims=keepdim), "x dim keepdim")
+    argmax = Op(None, lambda x, dim, keepdim: x.argmax(dim, keepdims=keepdim), "x dim keepdim")
+    argmin = Op(None, lambda x, dim, keepdim: x.argmin(dim, keepdims=keepdim), "x dim keepdim")
     argmedian = Op(None, _argmedian, "x dim keepdim")
     max_dim, min_dim, median_dim = entries_row("max"), entries_row("min"), entries_row("median")
     entries = entries_row("gather")
@@ -108,7 +107,7 @@ class finding:
 
 def _refuse_empty(input: Any, dim: Dims, operation: str, error: type[Exception] = RuntimeError) -> None:
     """Raises if a dimension to be reduced has no entries: they have no extreme."""
-    shape = input.shape
+    shape = tuple(input.shape)
     if 0 not in shape:
         return
     if dim is None:

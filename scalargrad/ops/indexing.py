@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from scalargrad import xp
+from scalargrad import kernels, xp
 from scalargrad.dtypes import promoted
+from scalargrad.kernels.memory import zeros
+from scalargrad.kernels.plain_indexing import grid
 from scalargrad.operation import Op, Recordable
+from scalargrad.ops.arguments import extent
 from scalargrad.ops.arranging import diag as diag
 from scalargrad.ops.arranging import diagonal as diagonal
 from scalargrad.ops.arranging import flip as flip
@@ -16,7 +19,8 @@ from scalargrad.ops.arranging import roll as roll
 from scalargrad.ops.arranging import tril as tril
 from scalargrad.ops.arranging import triu as triu
 from scalargrad.ops.dimensions import as_dim, check_tensor
-from scalargrad.ops.shape import shaping, unbind
+from scalargrad.ops.joining import unbind
+from scalargrad.ops.shape import along, shaping
 from scalargrad.ops.subscript import getitem as getitem
 from scalargrad.ops.subscript import index_put as index_put
 from scalargrad.ops.subscript import subscripting
@@ -31,31 +35,24 @@ def _masked_fill(x: Any, mask: Any, value: Any) -> Any:
     return np.where(mask, np.asarray(value).astype(x.dtype), x)
 
 
-def _grid(index: Any, dim: int) -> tuple[Any, ...]:
-    """An index for `x[...]` that runs over `index` along `dim` and counts along the others."""
-    n = index.ndim
-    return tuple(
-        [
-            index if d == dim else np.arange(size).reshape([-1 if i == d else 1 for i in range(n)])
-            for d, size in enumerate(index.shape)
-        ]
-    )
-
-
 def _part(src: Any, index: Any) -> Any:
     """The part of `src` that an index of this shape uses."""
-    return src[tuple([slice(n) for n in index.shape])] if isinstance(src, np.ndarray) else src
+    if not isinstance(src, np.ndarray) or src.shape == index.shape:
+        return src
+    return src[tuple([slice(n) for n in index.shape])]
 
 
 def _scatter(x: Any, dim: int, index: Any, src: Any) -> Any:
     y = np.array(x, order="C")
-    y[_grid(index, dim)] = _part(src, index)
+    y[grid(index, dim)] = _part(src, index)
     return y
 
 
 def _scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
-    y = np.array(x, order="C")
-    np.add.at(y, _grid(index, dim), _part(src, index))
+    y = kernels.contiguous(x)
+    if isinstance(src, np.ndarray):
+        return kernels.scatter_add(y, dim, index, src)
+    np.add.at(y, grid(index, dim), src)
     return y
 
 
@@ -67,9 +64,7 @@ def _gathered(g: Any, dim: int, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _index_add(x: Any, dim: int, index: Any, src: Any, alpha: float) -> Any:
-    y = np.array(x, order="C")
-    np.add.at(y, (slice(None),) * dim + (index,), src if alpha == 1 else src * alpha)
-    return y
+    return kernels.index_add(kernels.contiguous(x), dim, index, src if alpha == 1 else kernels.mul(src, alpha))
 
 
 class indexing:
@@ -95,9 +90,9 @@ class indexing:
     )
     gather = Op(
         None,
-        lambda x, dim, index: x[_grid(index, dim)],
+        kernels.gather,
         "x dim index",
-        lambda g, x_shape, dim, index: indexing.scatter_add(np.zeros(x_shape, g.dtype), dim, index, g),
+        lambda g, x_shape, dim, index: indexing.scatter_add(zeros(x_shape, g.dtype), dim, index, g),
     )
     scatter = Op(
         None,
@@ -119,9 +114,9 @@ class indexing:
     )
     index_select = Op(
         None,
-        lambda x, dim, index: np.take(x, index, dim),
+        lambda x, dim, index: x.take(index, dim),
         "x dim index",
-        lambda g, x_shape, dim, index: indexing.index_add(np.zeros(x_shape, g.dtype), dim, index, g, 1),
+        lambda g, x_shape, dim, index: indexing.index_add(zeros(x_shape, g.dtype), dim, index, g, 1),
     )
     index_add = Op(
         None,
@@ -195,8 +190,12 @@ def _checked_index(
     entries = getattr(index, "array", index)
     if entries.dtype.kind != "i":
         raise RuntimeError(f"{operation}(): Expected dtype int32/int64 for index, got {entries.dtype}")
-    size = input.shape[dim] if input.ndim else 1
-    if entries.size and not lowest <= entries.min() <= entries.max() < size:
+    shape = tuple(input.shape)
+    size = shape[dim] if shape else 1
+    if not entries.size:
+        return
+    least, most = extent(entries)
+    if least < lowest or most >= size:
         wrong = entries[(entries < lowest) | (entries >= size)][0]
         raise error(f"{operation}(): index {wrong} is out of bounds for dimension {dim} with size {size}")
 
@@ -205,21 +204,22 @@ def _along(operation: str, input: Any, dim: int, index: Any, src: Any = None) ->
     """The checks of gather and scatter, and `dim` counted from the front."""
     dim = as_dim(dim, input, operation)
     _checked_index(operation, input, dim, index)
-    if index.ndim != input.ndim:
+    shape, wanted = tuple(input.shape), tuple(index.shape)
+    if len(wanted) != len(shape):
         raise RuntimeError(
-            f"{operation}(): Index tensor must have the same number of dimensions as input tensor, got {index.ndim} "
-            f"and {input.ndim}"
+            f"{operation}(): Index tensor must have the same number of dimensions as input tensor, got {len(wanted)} "
+            f"and {len(shape)}"
         )
-    src_shape = index.shape if src is None else src.shape
-    if len(src_shape) != index.ndim:
+    src_shape = wanted if src is None else tuple(src.shape)
+    if len(src_shape) != len(wanted):
         raise RuntimeError(
-            f"{operation}(): Index tensor must have the same number of dimensions as src tensor, got {index.ndim} and "
+            f"{operation}(): Index tensor must have the same number of dimensions as src tensor, got {len(wanted)} and "
             f"{len(src_shape)}"
         )
-    for d, n in enumerate(index.shape):
-        if (d != dim and n > input.shape[d]) or n > src_shape[d]:
+    for d, n in enumerate(wanted):
+        if (d != dim and n > shape[d]) or n > src_shape[d]:
             raise RuntimeError(
-                f"{operation}(): Expected index {list(index.shape)} to be no larger than self {list(input.shape)} "
+                f"{operation}(): Expected index {list(wanted)} to be no larger than self {list(shape)} "
                 f"apart from dimension {dim}"
                 + ("" if src is None else f" and to be no larger size than src {list(src_shape)}")
             )
@@ -346,4 +346,4 @@ def select(input: Any, dim: int, index: int) -> Any:
         raise IndexError(
             f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {dim}"
         )
-    return subscripting.pick(input, (slice(None),) * dim + (index, ...))
+    return shaping.pick(input, along(dim, index))

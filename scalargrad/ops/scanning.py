@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from scalargrad import xp
+from scalargrad.dtypes import float64, int64
+from scalargrad.kernels.memory import copied, empty
 from scalargrad.operation import Op
 from scalargrad.ops.dimensions import as_dim
-from scalargrad.ops.shape import shaping
+from scalargrad.ops.shape import along, shaping
 from scalargrad.ops.summation import cast
 
 
@@ -17,12 +19,18 @@ def _running(accumulate: Any) -> Any:
     """`accumulate` along a dimension, from its end if `reverse`; in float64 or int64, as PyTorch does."""
 
     def run(x: Any, dim: int, reverse: bool) -> Any:
-        forward = np.flip(x, dim) if reverse else x
-        y = accumulate(forward, dim, np.float64 if x.dtype.kind == "f" else np.int64)
-        y = np.flip(y, dim) if reverse else y
-        return y.astype(x.dtype, order="C") if x.dtype.kind == "f" else np.ascontiguousarray(y)
+        is_float = x.dtype.kind == "f"
+        y = copied(x, float64 if is_float else int64)
+        line = y[_backwards(dim)] if reverse else y
+        accumulate(line, dim, None, line)
+        return copied(y, x.dtype) if is_float and x.dtype != float64 else y
 
     return xp.quiet(run)
+
+
+def _backwards(dim: int) -> tuple[Any, ...]:
+    """The index that turns a dimension around."""
+    return along(dim, slice(None, None, -1))
 
 
 def _recur(b: Any, a: Any, dim: int, reverse: bool) -> Any:
@@ -35,28 +43,25 @@ def _recur(b: Any, a: Any, dim: int, reverse: bool) -> Any:
     return y
 
 
-def shifted(x: Any, dim: int, reverse: bool, first: float) -> Any:
-    """Each entry's predecessor along `dim` (its successor if `reverse`); what has none gets `first`."""
-    if not x.shape[dim]:
-        return x
-    nothing, one = [0] * x.ndim, [0] * x.ndim
-    one[dim] = 1
-    return (
-        shaping.pad(shaping.crop(x, one, nothing), nothing, one, first)
-        if reverse
-        else shaping.pad(shaping.crop(x, nothing, one), one, nothing, first)
-    )
+def _shifted(x: Any, dim: int, reverse: bool, first: float) -> Any:
+    y = empty(x.shape, x.dtype)
+    early, late = along(dim, slice(-1)), along(dim, slice(1, None))
+    if reverse:
+        early, late = late, early
+    y[late] = x[early]
+    y[along(dim, slice(-1, None) if reverse else slice(1))] = first
+    return y
 
 
 def product_of_others(x: Any, dim: int) -> Any:
     """For each entry the product of all others along `dim`, without a division: there may be zeros."""
-    before = shifted(scanning.cumprod(x, dim, False), dim, False, 1.0)
-    return before * shifted(scanning.cumprod(x, dim, True), dim, True, 1.0)
+    before = scanning.shifted(scanning.cumprod(x, dim, False), dim, False, 1.0)
+    return before * scanning.shifted(scanning.cumprod(x, dim, True), dim, True, 1.0)
 
 
 def _recur_grad(g: Any, a: Any, dim: int, reverse: bool) -> Any:
     """What a recurrence does to its `b`: the recurrence backwards."""
-    return scanning.recur(g, shifted(a, dim, not reverse, 0.0), dim, not reverse)
+    return scanning.recur(g, scanning.shifted(a, dim, not reverse, 0.0), dim, not reverse)
 
 
 class scanning:
@@ -73,15 +78,22 @@ class scanning:
         None,
         _running(np.multiply.accumulate),
         "x dim reverse",
-        lambda g, x, y, dim, reverse: _recur_grad(g, x, dim, reverse) * shifted(y, dim, reverse, 1.0),
+        lambda g, x, y, dim, reverse: _recur_grad(g, x, dim, reverse) * scanning.shifted(y, dim, reverse, 1.0),
     )
     recur = Op(
         None,
         xp.quiet(_recur),
         "b a dim reverse",
         lambda g, a, dim, reverse: _recur_grad(g, a, dim, reverse),
-        lambda g, a, y, dim, reverse: _recur_grad(g, a, dim, reverse) * shifted(y, dim, reverse, 0.0),
+        lambda g, a, y, dim, reverse: _recur_grad(g, a, dim, reverse) * scanning.shifted(y, dim, reverse, 0.0),
         doc="y_i = b_i + a_i · y_(i-1)",
+    )
+    shifted = Op(
+        None,
+        _shifted,
+        "x dim reverse first",
+        lambda g, dim, reverse: scanning.shifted(g, dim, not reverse, 0.0),
+        doc="Each entry's predecessor along `dim` (its successor if `reverse`); what has none gets `first`.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from operator import index
+from operator import getitem, index
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from scalargrad import kernels
 from scalargrad.dtypes import result_type
+from scalargrad.kernels.memory import pooled, zeros
 from scalargrad.operation import Op, Recordable
 from scalargrad.rules import ops
 
@@ -70,31 +71,95 @@ def _strided_sum(y: Any, shape: tuple[int, ...], size: Any, strides: Any, offset
 
 
 def _expand(x: Any, shape: tuple[int, ...]) -> Any:
-    return x if x.shape == shape else np.broadcast_to(x, shape)
+    if x.shape == shape:
+        return x
+    if not x.flags.c_contiguous:
+        return np.broadcast_to(x, shape)
+    missing = (1,) * (len(shape) - x.ndim)
+    strides = [0 if m == 1 else s for m, s in zip(missing + x.shape, missing + x.strides, strict=True)]
+    y: Any = np.ndarray(shape, x.dtype, x, 0, strides)  # in a third of broadcast_to's time
+    y.flags.writeable = False  # a write would reach many entries
+    return y
 
 
+def _inverse(dims: Sequence[int]) -> tuple[int, ...]:
+    """The order that undoes the order `dims`."""
+    inverse = [0] * len(dims)
+    for i, d in enumerate(dims):
+        inverse[d] = i
+    return tuple(inverse)
+
+
+def _unslice(y: Any, shape: tuple[int, ...], index: Any) -> Any:
+    x = zeros(shape, y.dtype)
+    x[index] = y
+    return x
+
+
+def _inner(before: Sequence[int], after: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
+    """What a frame around an array leaves of it, as an index; `shape` is that of the whole."""
+    return tuple([slice(b, n - a) for b, a, n in zip(before, after, shape, strict=True)])
+
+
+@pooled
 def _pad(x: Any, before: Sequence[int], after: Sequence[int], value: float) -> Any:
-    return np.pad(x, tuple(zip(before, after, strict=True)), constant_values=value)
+    shape = [b + n + a for b, n, a in zip(before, x.shape, after, strict=True)]
+    y = np.empty(shape, x.dtype, "F" if x.flags.fnc else "C")
+    y.fill(value)
+    y[_inner(before, after, shape)] = x
+    return y
 
 
-def _crop(x: Any, before: Sequence[int], after: Sequence[int]) -> Any:
-    return x[tuple([slice(b, n - a) for b, a, n in zip(before, after, x.shape, strict=True)])]
-
-
+@pooled
 def _concatenate(dim: int, *xs: Any) -> Any:
-    return np.concatenate([x.astype(result_type(xs), copy=False) for x in xs], dim)
+    return np.concatenate(xs, dim, dtype=_common_dtype(xs))
+
+
+def _stack(dim: int, *xs: Any) -> Any:
+    return _concatenate(dim, *[x[along(dim, None)] for x in xs])
+
+
+def _common_dtype(xs: Sequence[Any]) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = xs[0].dtype
+    for x in xs:
+        if x.dtype is not dtype:
+            return result_type(xs)
+    return dtype
 
 
 def _part(g: Any, i: int, dim: int, shapes: Sequence[tuple[int, ...]]) -> Any:
     """The part of a concatenation that its i-th operand gave."""
-    sizes = [shape[dim] for shape in shapes]
-    before, after = [0] * len(shapes[0]), [0] * len(shapes[0])
-    before[dim], after[dim] = sum(sizes[:i]), sum(sizes[i + 1 :])
-    return shaping.crop(g, before, after)
+    start = sum([shape[dim] for shape in shapes[:i]])
+    return shaping.slice(g, along(dim, slice(start, start + shapes[i][dim])))
+
+
+def along(dim: int, item: Any) -> tuple[Any, ...]:
+    """An index that has `item` for dimension `dim`. The Ellipsis has one entry be an array, too, and share memory."""
+    return (_FULL,) * dim + (item, ...)
+
+
+_FULL = slice(None)
+
+
+def _view_row(name: str) -> Op:
+    return Op(
+        None,
+        getitem,
+        "x index",
+        lambda g, x_shape, index: shaping.unslice(g, x_shape, index),
+        name=name,
+        view=True,
+    )
 
 
 class shaping:
-    """The rows. Each is linear, and its derivative is the row that moves elements back."""
+    """The rows. Each is linear, and its derivative is the row that moves elements back.
+
+    In the index of a view stands an Ellipsis (see `along`).
+    """
+
+    slice, pick = _view_row("slice"), _view_row("select")
+    unslice = Op(None, _unslice, "y shape index", lambda g, index: shaping.slice(g, index), name="slice_backward")
 
     cast = Op(None, lambda x, dtype: x.astype(dtype), "x dtype", lambda g: g, name="to_copy", fits=True)
     clone = Op(None, lambda x: np.array(x, order="K"), "x", lambda g: g)
@@ -118,18 +183,29 @@ class shaping:
     view = Op(
         None, lambda x, shape: x.reshape(shape), "x shape", lambda g, x_shape: shaping.view(g, x_shape), view=True
     )
-    squeeze = Op(None, np.squeeze, "x dims", lambda g, x_shape: shaping.view(g, x_shape), view=True)
-    unsqueeze = Op(None, np.expand_dims, "x dim", lambda g, x_shape: shaping.view(g, x_shape), view=True)
-    permute = Op(
-        None, np.transpose, "x dims", lambda g, dims: shaping.permute(g, tuple(np.argsort(dims).tolist())), view=True
+    # NumPy's methods: its functions of the same names take three to ten times as long.
+    squeeze = Op(
+        None, lambda x, dims: x.squeeze(dims), "x dims", lambda g, x_shape: shaping.view(g, x_shape), view=True
     )
-    transpose = Op(None, np.swapaxes, "x dim0 dim1", lambda g, dim0, dim1: shaping.transpose(g, dim0, dim1), view=True)
-    t = Op(None, np.transpose, "x", lambda g: shaping.t(g), view=True)
+    unsqueeze = Op(
+        None, lambda x, dim: x[along(dim, None)], "x dim", lambda g, x_shape: shaping.view(g, x_shape), view=True
+    )
+    permute = Op(
+        None, lambda x, dims: x.transpose(dims), "x dims", lambda g, dims: shaping.permute(g, _inverse(dims)), view=True
+    )
+    transpose = Op(
+        None,
+        lambda x, dim0, dim1: x.swapaxes(dim0, dim1),
+        "x dim0 dim1",
+        lambda g, dim0, dim1: shaping.transpose(g, dim0, dim1),
+        view=True,
+    )
+    t = Op(None, lambda x: x.transpose(), "x", lambda g: shaping.t(g), view=True)
     expand = Op(None, _expand, "x shape", lambda g, x_shape: shaping.sum_to_size(g, x_shape), view=True)
     sum_to_size = Op(None, kernels.sum_to_size, "x shape", lambda g, x_shape: shaping.expand(g, x_shape))
     crop = Op(
         None,
-        _crop,
+        lambda x, before, after: x[_inner(before, after, x.shape)],
         "x before after",
         lambda g, before, after: shaping.pad(g, before, after, 0.0),
         name="slice",
@@ -143,6 +219,7 @@ class shaping:
         name="constant_pad_nd",
     )
     cat = Op(None, _concatenate, "dim *xs", None, lambda g, i, dim, xs_shape: _part(g, i, dim, xs_shape), fits=True)
+    stack = Op(None, _stack, "dim *xs", None, lambda g, i, dim: shaping.pick(g, along(dim, i)), fits=True)
     as_strided = Op(
         None,
         _strided,
@@ -250,11 +327,11 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Any:
 
 def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Any:
     """Without the dimensions of size 1: all of them, or those of `dim` that are."""
-    wanted = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
-    dims = tuple(
-        [d for d in (normalize_dim(d, input.ndim, "squeeze") for d in wanted) if input.ndim and input.shape[d] == 1]
-    )
-    return shaping.squeeze(input, dims)
+    shape = tuple(input.shape)
+    ndim = len(shape)
+    wanted = range(ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    dims = [normalize_dim(d, ndim, "squeeze") for d in wanted]
+    return shaping.squeeze(input, tuple([d for d in dims if ndim and shape[d] == 1]))
 
 
 def unsqueeze(input: Any, dim: int) -> Any:
@@ -264,10 +341,16 @@ def unsqueeze(input: Any, dim: int) -> Any:
 
 def permute(input: Any, *dims: Any) -> Any:
     """The dimensions in the order `dims`. Raises RuntimeError if they are not each named once."""
-    order = tuple([normalize_dim(d, input.ndim, "permute") for d in as_shape(dims)])
-    if sorted(order) != list(range(input.ndim)):
-        raise RuntimeError(f"permute(): expected each of {input.ndim} dimensions once, got {list(as_shape(dims))}")
+    ndim = input.ndim
+    order = tuple([normalize_dim(d, ndim, "permute") for d in as_shape(dims)])
+    if len(order) != ndim or len(set(order)) != ndim:
+        raise RuntimeError(f"permute(): expected each of {ndim} dimensions once, got {list(as_shape(dims))}")
     return shaping.permute(input, order)
+
+
+def reverse_dims(input: Any) -> Any:
+    """The dimensions from the last to the first."""
+    return shaping.permute(input, tuple(range(input.ndim))[::-1])
 
 
 def transpose(input: Any, dim0: int, dim1: int) -> Any:
@@ -303,22 +386,21 @@ def expand(input: Any, *sizes: Any) -> Any:
 
     Raises RuntimeError if a size other than 1 would change.
     """
-    shape = as_shape(sizes)
-    extra = len(shape) - input.ndim
+    shape, old = as_shape(sizes), tuple(input.shape)
+    extra = len(shape) - len(old)
     if extra < 0:
         raise RuntimeError(
             f"expand(): the number of sizes provided ({len(shape)}) must be greater or equal to the number of "
-            f"dimensions in the tensor ({input.ndim})"
+            f"dimensions in the tensor ({len(old)})"
         )
-    old = (1,) * extra + tuple(input.shape)
     whole = []
-    for i, (n, m) in enumerate(zip(shape, old, strict=True)):
+    for i, (n, m) in enumerate(zip(shape, (1,) * extra + old, strict=True)):
         if n == -1 and i < extra:
             raise RuntimeError(f"expand(): -1 is not allowed in a leading, non-existing dimension {i}")
         if n not in (-1, m) and m != 1:
             raise RuntimeError(
                 f"expand(): the expanded size of the tensor ({n}) must match the existing size ({m}) at non-singleton "
-                f"dimension {i}. Target sizes: {list(shape)}. Tensor sizes: {list(input.shape)}"
+                f"dimension {i}. Target sizes: {list(shape)}. Tensor sizes: {list(old)}"
             )
         whole.append(m if n == -1 else n)
     return shaping.expand(input, tuple(whole))
@@ -358,88 +440,3 @@ def repeat(input: Any, *sizes: Any) -> Any:
     wide = shaping.expand(wide, tuple([n for c, m in zip(counts, shape, strict=True) for n in (c, m)]))
     y = shaping.view(wide, tuple([c * m for c, m in zip(counts, shape, strict=True)]))
     return y if y.base is None else shaping.clone(y)  # of one element in a row, NumPy makes no copies by itself
-
-
-def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
-    """The tensors joined along `dim`. Raises RuntimeError if other sizes differ, ValueError without tensors.
-
-    A vector of no elements is passed over, as in PyTorch.
-    """
-    if isinstance(tensors, Recordable) or not all(isinstance(x, Recordable) for x in tensors):
-        raise TypeError("cat(): argument 'tensors' must be a list or tuple of Tensors")
-    if not len(tensors):
-        raise ValueError("cat(): expected a non-empty list of Tensors")
-    solid = [x for x in tensors if tuple(x.shape) != (0,)] or list(tensors)
-    dim = normalize_dim(dim, solid[0].ndim, "cat")
-    first = tuple(solid[0].shape)
-    for i, x in enumerate(solid):
-        shape = tuple(x.shape)
-        if not shape:
-            raise RuntimeError(f"cat(): zero-dimensional tensor (at position {i}) cannot be concatenated")
-        if len(shape) != len(first) or shape[:dim] + shape[dim + 1 :] != first[:dim] + first[dim + 1 :]:
-            raise RuntimeError(
-                f"cat(): Sizes of tensors must match except in dimension {dim}. Expected {list(first)} but got "
-                f"{list(shape)} for tensor number {i} in the list."
-            )
-    return shaping.cat(dim, *solid)
-
-
-def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
-    """The tensors, all of one shape, along a new dimension `dim`. Raises RuntimeError if shapes differ."""
-    if not len(tensors):
-        raise RuntimeError("stack expects a non-empty TensorList")
-    for i, x in enumerate(tensors):
-        if x.shape != tensors[0].shape:
-            raise RuntimeError(
-                f"stack expects each tensor to be equal size, but got {list(tensors[0].shape)} at entry 0 and "
-                f"{list(x.shape)} at entry {i}"
-            )
-    return cat([unsqueeze(x, dim) for x in tensors], normalize_dim(dim, tensors[0].ndim + 1, "stack"))
-
-
-def narrow(input: Any, dim: int, start: int, length: int) -> Any:
-    """`length` entries along `dim`, from `start` on. Raises RuntimeError if they are not all there."""
-    dim = normalize_dim(dim, input.ndim, "narrow")
-    size = input.shape[dim]
-    start = start + size if start < 0 else start
-    if length < 0 or start < 0 or start + length > size:
-        raise RuntimeError(f"narrow(): start ({start}) + length ({length}) exceeds dimension size ({size}).")
-    before, after = [0] * input.ndim, [0] * input.ndim
-    before[dim], after[dim] = start, size - start - length
-    return shaping.crop(input, before, after)
-
-
-def split(input: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
-    """Views along `dim`, of one size (the last may be smaller) or of the sizes listed.
-
-    Raises RuntimeError if the sizes listed do not add up.
-    """
-    dim = normalize_dim(dim, input.ndim, "split")
-    size = input.shape[dim]
-    if isinstance(split_size_or_sections, int):
-        step = split_size_or_sections
-        if step < 0 or (step == 0 and size):
-            raise RuntimeError(f"split expects split_size be positive, but got split_size={step}")
-        sections = [min(step, size - i) for i in range(0, size, step)] if size else [0]
-    else:
-        sections = list(split_size_or_sections)
-        if sum(sections) != size:
-            raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at dimension "
-                f"{dim}), but got split_sizes={sections}"
-            )
-    return tuple([narrow(input, dim, sum(sections[:i]), n) for i, n in enumerate(sections)])
-
-
-def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
-    """At most `chunks` views along `dim`, all of one size but the last. Raises RuntimeError for no chunks."""
-    if chunks < 1:
-        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    size = input.shape[normalize_dim(dim, input.ndim, "chunk")]
-    return split(input, max(1, -(-size // chunks)), dim)
-
-
-def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
-    """The slices along `dim`, without that dimension."""
-    dim = normalize_dim(dim, input.ndim, "unbind")
-    return tuple([squeeze(narrow(input, dim, i, 1), dim) for i in range(input.shape[dim])])

@@ -10,18 +10,19 @@ from scalargrad.operation import Op, Recordable
 from scalargrad.ops import return_types
 from scalargrad.ops.dimensions import as_dim, check_tensor
 from scalargrad.ops.extremes import entries_row
-from scalargrad.ops.shape import shaping
+from scalargrad.ops.shape import along, shaping
 
 
 def _argsort(x: Any, dim: int, descending: bool) -> Any:
     if not descending:
-        return np.argsort(x, dim, kind="stable")
+        return x.argsort(dim, kind="stable")
     # Sorting the reverse and reversing keeps the order of what ties, and puts nan first.
-    return x.shape[dim] - 1 - np.flip(np.argsort(np.flip(x, dim), dim, kind="stable"), dim)
+    reverse = along(dim, slice(None, None, -1))
+    return x.shape[dim] - 1 - x[reverse].argsort(dim, kind="stable")[reverse]
 
 
 def _first(x: Any, k: int, dim: int, descending: bool) -> Any:
-    return np.ascontiguousarray(np.moveaxis(np.moveaxis(_argsort(x, dim, descending), dim, 0)[:k], 0, dim))
+    return np.ascontiguousarray(_argsort(x, dim, descending)[along(dim, slice(k))])
 
 
 class sorting:

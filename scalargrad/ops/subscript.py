@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scalargrad import xp
+from scalargrad.kernels.memory import zeros
 from scalargrad.operation import Op, Recordable
 from scalargrad.ops.shape import shaping
 
@@ -28,14 +29,8 @@ class Region(NamedTuple):
     picks: tuple[Any, ...] | None
 
 
-def _unslice(y: Any, shape: tuple[int, ...], index: Any) -> Any:
-    x = np.zeros(shape, y.dtype)
-    x[index] = y
-    return x
-
-
 def _unpick(y: Any, shape: tuple[int, ...], index: Any) -> Any:
-    x = np.zeros(shape, y.dtype)
+    x = zeros(shape, y.dtype)
     np.add.at(x, index, y)
     return x
 
@@ -73,25 +68,12 @@ def read(x: Any, region: Region) -> Any:
 
 def _view(x: Any, basic: tuple[Any, ...]) -> Any:
     last = basic[-1] if basic[-1] is not Ellipsis else basic[-2] if len(basic) > 1 else None
-    return (subscripting.pick if type(last) is int else subscripting.slice)(x, basic)
-
-
-def _view_row(name: str) -> Op:
-    return Op(
-        None,
-        operator.getitem,
-        "x index",
-        lambda g, x_shape, index: subscripting.unslice(g, x_shape, index),
-        name=name,
-        view=True,
-    )
+    return (shaping.pick if type(last) is int else shaping.slice)(x, basic)
 
 
 class subscripting:
-    """The rows. In a view's index stands an Ellipsis, so that one entry, too, is an array and shares memory."""
+    """The rows that copy; those that give a view are in `shaping`."""
 
-    slice, pick = _view_row("slice"), _view_row("select")
-    unslice = Op(None, _unslice, "y shape index", lambda g, index: subscripting.slice(g, index), name="slice_backward")
     index = Op(None, operator.getitem, "x index", lambda g, x_shape, index: subscripting.unpick(g, x_shape, index))
     unpick = Op(None, _unpick, "y shape index", lambda g, index: subscripting.index(g, index), name="index_backward")
     put = Op(

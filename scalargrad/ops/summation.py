@@ -10,6 +10,7 @@ from scalargrad.dtypes import as_dtype
 from scalargrad.operation import Op
 from scalargrad.ops.dimensions import Dims, named_dims
 from scalargrad.ops.shape import shaping
+from scalargrad.rules import ops
 
 
 def n_reduced(shape: tuple[int, ...], dim: Dims) -> int:
@@ -30,7 +31,7 @@ class summing:
         None,
         kernels.mean_over,
         "x dim keepdim",
-        lambda g, x_shape, dim, keepdim: summing.spread(g / n_reduced(x_shape, dim), x_shape, dim, keepdim),
+        lambda g, x_shape, dim, keepdim: summing.spread(ops.div(g, n_reduced(x_shape, dim)), x_shape, dim, keepdim),
     )
     spread = Op(
         None,

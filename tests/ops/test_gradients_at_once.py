@@ -11,12 +11,16 @@ from scalargrad.ops.activation import activating
 from scalargrad.ops.convolution import convolving
 from scalargrad.ops.pooling import pooling
 from scalargrad.ops.products import multiplying
+from scalargrad.ops.reduction import reducing
 from scalargrad.rules import ops
 from scalargrad.tensor import wrap
 
 CASES = {
     "relu": (ops.relu, [(3, 4)], ()),
     "sigmoid": (ops.sigmoid, [(3, 4)], ()),
+    "prod": (reducing.prod, [(3, 4)], ((1,), True)),
+    "maximum": (ops.maximum, [(3, 4), (3, 4)], ()),
+    "minimum": (ops.minimum, [(3, 4), (3, 4)], ()),
     "conv2d": (convolving.conv2d, [(2, 4, 5, 6), (6, 2, 3, 2), (6,)], ((2, 1), (1, 2), (1, 2), 2)),
     "max_pool2d": (pooling.max_pool2d, [(2, 3, 6, 7)], ((2, 3), (2, 1), (1, 1), (1, 1), False)),
     "linear": (multiplying.linear, [(5,), (3, 4), (5, 4)], ()),
@@ -61,3 +65,25 @@ def test_gradients_at_once_are_the_derivatives(key, dtype):
             else:  # bit by bit
                 np.testing.assert_array_equal(mine.array, right.array, strict=True)
             assert np.abs(right.array).max() > 0
+
+
+@pytest.mark.parametrize("key", ["maximum", "minimum"])
+def test_extremes_at_once_are_the_derivatives_at_ties_and_nan(key):
+    a = wrap(np.array([1.0, 2.0, np.nan, np.nan, 3.0, np.inf])).requires_grad_()
+    b = wrap(np.array([1.0, 3.0, np.nan, 2.0, np.nan, np.inf])).requires_grad_()
+    g = wrap(np.arange(1.0, 7.0))
+    y = TABLE[key](a, b)
+    at_once = autograd.grad(y, [a, b], g, retain_graph=True)
+    one_by_one = autograd.grad(y, [a, b], g, create_graph=True)
+    for mine, right in zip(at_once, one_by_one, strict=True):
+        np.testing.assert_array_equal(mine.array, right.array, strict=True)
+    assert at_once[0].array[0] == at_once[1].array[0] == 0.5
+
+
+@pytest.mark.parametrize("numbers", [[2.0, 3.0, 5.0], [2.0, 0.0, 5.0], [0.0, 3.0, 0.0], [np.nan, 0.0], [4.0], []])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_product_at_once_is_the_derivative_at_zeros_and_nan(numbers, dtype):
+    x = wrap(np.array(numbers, dtype)).requires_grad_()
+    (at_once,) = autograd.grad(x.prod(), [x], retain_graph=True)
+    (one_by_one,) = autograd.grad(x.prod(), [x], create_graph=True)
+    np.testing.assert_array_equal(at_once.array, one_by_one.array, strict=True)

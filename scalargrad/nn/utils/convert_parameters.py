@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from scalargrad.ops import shape
+from scalargrad.ops.joining import cat
+from scalargrad.ops.shape import reshape
 from scalargrad.tensor import Tensor
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """The entries of all parameters in one vector, through which gradients flow."""
-    vector: Tensor = shape.cat([shape.reshape(p, -1) for p in parameters])
+    vector: Tensor = cat([reshape(p, -1) for p in parameters])
     return vector
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from scalargrad.creation import tensor
 from scalargrad.dtypes import float64
-from scalargrad.ops.shape import stack
+from scalargrad.ops.joining import stack
 from scalargrad.tensor import Tensor
 
 
