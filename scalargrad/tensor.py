@@ -18,7 +18,7 @@ from scalargrad import dtypes, kernels
 from scalargrad.dtypes import float32, float64, promoted
 from scalargrad.grad_mode import _Scope, mode
 from scalargrad.graph import Node, Outputs, sweep, tick
-from scalargrad.kernels.memory import Pooled, copied, is_own
+from scalargrad.kernels.memory import copied, is_own, lend_to_numpy, take_back
 from scalargrad.methods.graph import InGraph
 from scalargrad.nodes import STALE, RemovableHandle, Saved, TensorNode, recorded
 from scalargrad.operation import INPUT, SHAPE, SHAPES, Op, check_broadcast, mask_of
@@ -409,8 +409,9 @@ def gradients(
     root: Node = Outputs([y.edge for y in outputs], starts) if len(outputs) != 1 else outputs[0].edge  # type: ignore[misc, assignment]
     retain = create_graph if retain_graph is None else retain_graph
     before, mode.enabled = mode.enabled, create_graph
+    memory = lend_to_numpy()  # derivatives are written in its operators
     try:
-        with np.errstate(all="ignore"), Pooled():  # inf and nan are results; derivatives are written for NumPy
+        with np.errstate(all="ignore"):  # inf and nan are results
             if create_graph:
                 grads = sweep(root, starts[0], targets=targets, retain=retain, plus=_plus)
             else:
@@ -419,6 +420,7 @@ def gradients(
                 if type(grad) is Pending:
                     grads[node] = grad.array
     finally:
+        take_back(memory)
         mode.enabled = before
     return grads, starts
 

@@ -318,16 +318,14 @@ def copied(array, cnp.dtype dtype not None):
     return copy
 
 
-cdef class Pooled:
-    """See `memory.Pooled`."""
+def lend_to_numpy():
+    """See `memory.lend_to_numpy`."""
+    return PyDataMem_SetHandler(handler)
 
-    cdef object before
 
-    def __enter__(self):
-        self.before = PyDataMem_SetHandler(handler)
-
-    def __exit__(self, *error):
-        PyDataMem_SetHandler(self.before)
+def take_back(before):
+    """See `memory.take_back`."""
+    PyDataMem_SetHandler(before)
 
 
 cdef class pooled:
