@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scalargrad import xp
+from scalargrad import kernels
 from scalargrad.kernels.memory import zeros
 from scalargrad.operation import Op
 from scalargrad.ops.arguments import array, extent
@@ -17,28 +17,10 @@ def _looked_up(w: Any, indices: Any, padding_idx: int | None) -> Any:
     return w.take(indices, 0) if w.flags.c_contiguous else w[indices]
 
 
-_add_up = xp.quiet(np.add.reduceat)
-
-
 def _accumulated(d: Any, indices: Any, padding_idx: int | None, shape: tuple[int, ...]) -> Any:
-    """Each row's gradients, added up: brought side by side by sorting, which is faster than adding one by one.
-
-    Rows that are looked up once have nothing to add up.
-    """
-    w_grad = zeros(shape, d.dtype)
-    rows = indices.reshape(-1)
-    if rows.size:
-        order = rows.argsort(kind="stable")
-        ordered = rows[order]
-        is_first = np.empty(len(rows), np.bool_)
-        is_first[0] = True
-        np.not_equal(ordered[1:], ordered[:-1], is_first[1:])
-        (starts,) = is_first.nonzero()
-        d_rows = d.reshape(len(rows), -1)
-        if len(starts) == len(rows):
-            w_grad[rows] = d_rows
-        else:
-            w_grad[ordered[starts]] = _add_up(d_rows[order], starts, 0)
+    """Each row's gradients, added up."""
+    rows = indices.reshape(-1).astype(np.int64, copy=False)
+    w_grad = kernels.index_add(zeros(shape, d.dtype), 0, rows, d.reshape(len(rows), shape[1]))
     if padding_idx is not None:
         w_grad[padding_idx] = 0
     return w_grad

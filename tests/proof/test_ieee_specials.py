@@ -68,6 +68,7 @@ EXCEPT = {
 SIGNED_ZERO = {
     "logsigmoid": "minus a softplus of 0 here, 0.0 minus it in PyTorch",
     "remainder": "PyTorch's has the sign of C's fmod, which is the dividend's",
+    "binary_cross_entropy": "another order of signs and sums",
     "pow": "PyTorch chooses 0 for the exponent's gradient where the base is 0, whatever its sign",
     "atan2": "where the squares are 0, PyTorch multiplies by 0, and the operand's sign shows",
     "l1_loss": "PyTorch gives the second operand -0.0 where the difference is 0 or nan",
