@@ -27,6 +27,7 @@ from . import (
     plain_conv,
     plain_elementwise,
     plain_loss,
+    plain_norm,
     plain_optim,
     plain_pool,
     plain_program,
@@ -88,6 +89,10 @@ __all__ = [
     "mul",
     "ne",
     "neg",
+    "normalize",
+    "normalize_by",
+    "normalize_by_grads",
+    "normalize_grads",
     "pool_output_size",
     "power",
     "program",
@@ -122,6 +127,7 @@ PLAIN = (
     plain_conv,
     plain_elementwise,
     plain_loss,
+    plain_norm,
     plain_optim,
     plain_pool,
     plain_reduction,
@@ -281,6 +287,10 @@ softmax = _chosen(plain.softmax)
 softmax_grad = _chosen(plain.softmax_grad)
 log_softmax = _chosen(plain.log_softmax)
 log_softmax_grad = _chosen(plain.log_softmax_grad)
+normalize = _chosen(plain_norm.normalize)
+normalize_grads = _chosen(plain_norm.normalize_grads)
+normalize_by = _chosen(plain_norm.normalize_by)
+normalize_by_grads = _chosen(plain_norm.normalize_by_grads)
 sgd_step = _chosen(plain_optim.sgd_step)
 adam_step = _chosen(plain_optim.adam_step)
 rmsprop_step = _chosen(plain_optim.rmsprop_step)
