@@ -73,6 +73,10 @@ def _w_grad(g: Any, x: Any, mean: Any, rate: Any, channels: Pair, groups: int) -
     return _by_channel(g * (shaping.view(h, tuple(x.shape)) if groups else h), channels)
 
 
+def _x_grad_by(g: Any, w: Any, rate: Any, channels: Pair) -> Any:
+    return g * (rate if w is None else w.reshape(spread_shape(g.shape, channels, 0)) * rate)
+
+
 def _by_channel(g: Any, channels: Pair) -> Any:
     """The sum over all axes but the channels."""
     first, last = channels
@@ -136,7 +140,7 @@ class normalizing:
         None,
         kernels.normalize_by,
         "x w b running_mean running_var channels eps",
-        lambda g, w, rate: g * (rate if w is None else w.reshape(rate.shape) * rate),
+        _x_grad_by,
         lambda g, x, mean, rate, channels: _by_channel(g * ((x - mean) * rate), channels),
         _by_channel,
         gradients=_gradients_by,
