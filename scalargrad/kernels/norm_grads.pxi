@@ -4,19 +4,19 @@
 #
 # where scale = w · rate, level = mean(d) · rate and slope = mean(d · h) · rate².
 
-cdef inline void gradient_sums(const real* g, const real* x, const real* w, Py_ssize_t n, real mean_of, real rate_of,
-                               double* d_sum, double* dh_sum, bint has_x, bint has_w) noexcept nogil:
-    """Adds Σ d and Σ d · h of n numbers next to each other. Without w, d is g."""
+cdef inline void sums_of_runs(const real* g, const real* x, const real* w, Py_ssize_t n, Py_ssize_t n_runs,
+                              Py_ssize_t step, real mean_of, real rate_of, double* d_sum, double* dh_sum, bint has_x,
+                              bint has_w) noexcept nogil:
+    """Adds Σ d and Σ d · h of runs of n numbers next to each other, in all no more than a piece."""
     cdef vec[N_SUMS] s, q
     cdef vec mean = VSET1(mean_of), rate = VSET1(rate_of), d
-    cdef Py_ssize_t start = 0, i, k, lanes
+    cdef Py_ssize_t i, r, lanes
     cdef int j
-    while start < n:
-        k = min(n, start + N_SUMS * ADDITIONS * VL)
-        for j in range(N_SUMS):
-            s[j] = q[j] = VZERO
-        i = start
-        while i + N_SUMS * VL <= k:
+    for j in range(N_SUMS):
+        s[j] = q[j] = VZERO
+    for r in range(n_runs):
+        i = 0
+        while i + N_SUMS * VL <= n:
             for j in range(N_SUMS):
                 d = at(g + i + j * VL)
                 if has_w:
@@ -25,8 +25,8 @@ cdef inline void gradient_sums(const real* g, const real* x, const real* w, Py_s
                 if has_x:
                     q[j] = q[j] + d * ((at(x + i + j * VL) - mean) * rate)
             i += N_SUMS * VL
-        while i < k:
-            lanes = min(k - i, VL)
+        while i < n:
+            lanes = min(n - i, VL)
             d = load(g + i, lanes)
             if has_w:
                 d = d * load(w + i, lanes)
@@ -37,10 +37,24 @@ cdef inline void gradient_sums(const real* g, const real* x, const real* w, Py_s
                     d = VAND(d, FIRST_LANES(lanes))
                 q[0] = q[0] + d
             i += VL
-        d_sum[0] += in_lanes(s)
+        g += step
         if has_x:
-            dh_sum[0] += in_lanes(q)
-        start = k
+            x += step
+    d_sum[0] += in_lanes(s)
+    if has_x:
+        dh_sum[0] += in_lanes(q)
+
+
+cdef inline void gradient_sums(const real* g, const real* x, const real* w, Py_ssize_t n, Py_ssize_t n_runs,
+                               Py_ssize_t step, real mean, real rate, double* d_sum, double* dh_sum, bint has_x,
+                               bint has_w) noexcept nogil:
+    """The same of runs of any length, of which there are several only if all are one piece. Without w, d is g."""
+    cdef Py_ssize_t i
+    if n <= PIECE:
+        sums_of_runs(g, x, w, n, n_runs, step, mean, rate, d_sum, dh_sum, has_x, has_w)
+        return
+    for i from 0 <= i < n by PIECE:
+        sums_of_runs(g + i, after(x, i), after(w, i), min(n - i, PIECE), 1, 0, mean, rate, d_sum, dh_sum, has_x, has_w)
 
 
 cdef inline void gradient_run(const real* g, const real* x, real* out, Py_ssize_t n, real scale_of, real mean_of,
@@ -66,7 +80,7 @@ cdef inline void scaled_run(const real* g, real* out, Py_ssize_t n, real scale_o
 cdef void norm_plane_grads_worker(void* job, Py_ssize_t share, Py_ssize_t n_shares) noexcept nogil:
     """BY_PLANE: a unit is a channel."""
     cdef Norm* p = <Norm*>job
-    cdef Py_ssize_t c, n, first
+    cdef Py_ssize_t c, n, first, n_runs = runs_at_once(p.S), step = p.C * p.S
     cdef double b_sum, w_sum, scale, rate, count = <double>p.N * p.S
     cdef real mean
     for c in range(start_of(share, n_shares, p.C), start_of(share + 1, n_shares, p.C)):
@@ -75,12 +89,14 @@ cdef void norm_plane_grads_worker(void* job, Py_ssize_t share, Py_ssize_t n_shar
         rate = p.rates[c]
         scale = rate if p.w == NULL else rate * p.w[c]
         if p.w_sum != NULL or not p.fixed:
-            for n in range(p.N):
+            for n from 0 <= n < p.N by n_runs:
                 first = (n * p.C + c) * p.S
-                gradient_sums(p.g + first, p.x + first, NULL, p.S, mean, p.rates[c], &b_sum, &w_sum, True, False)
+                gradient_sums(p.g + first, p.x + first, NULL, p.S, min(p.N - n, n_runs), step, mean, p.rates[c], &b_sum,
+                              &w_sum, True, False)
         elif p.b_sum != NULL:
-            for n in range(p.N):
-                gradient_sums(p.g + (n * p.C + c) * p.S, NULL, NULL, p.S, 0, 0, &b_sum, &w_sum, False, False)
+            for n from 0 <= n < p.N by n_runs:
+                gradient_sums(p.g + (n * p.C + c) * p.S, NULL, NULL, p.S, min(p.N - n, n_runs), step, 0, 0, &b_sum,
+                              &w_sum, False, False)
         if p.w_sum != NULL:
             p.w_sum[c] = <real>w_sum
         if p.b_sum != NULL:
@@ -111,7 +127,7 @@ cdef void norm_group_grads_worker(void* job, Py_ssize_t share, Py_ssize_t n_shar
             b_sum = w_sum = 0
             channel = unit * n_channels + c  # of all samples'
             first = channel * p.S
-            gradient_sums(p.g + first, p.x + first, NULL, p.S, mean, p.rates[unit], &b_sum, &w_sum, True, False)
+            gradient_sums(p.g + first, p.x + first, NULL, p.S, 1, 0, mean, p.rates[unit], &b_sum, &w_sum, True, False)
             if p.b_parts != NULL:
                 p.b_parts[channel] = <real>b_sum
                 p.w_parts[channel] = <real>w_sum
@@ -146,8 +162,8 @@ cdef inline void rows_grads(Norm* p, Py_ssize_t first, Py_ssize_t unit, Py_ssize
         if has_out:
             d_sum = dh_sum = 0
             place = first + j * p.C
-            gradient_sums(p.g + place, p.x + place, w, p.L, FIRST_OF(mean[j]), FIRST_OF(rate[j]), &d_sum, &dh_sum, True,
-                          has_w)
+            gradient_sums(p.g + place, p.x + place, w, p.L, 1, 0, FIRST_OF(mean[j]), FIRST_OF(rate[j]), &d_sum,
+                          &dh_sum, True, has_w)
             level[j] = VSET1(<real>(d_sum / p.L * FIRST_OF(rate[j])))
             slope[j] = VSET1(<real>(dh_sum / p.L * FIRST_OF(rate[j]) * FIRST_OF(rate[j])))
     if not has_out and not has_parts:
