@@ -263,7 +263,10 @@ cdef void norm_column_sums_worker(void* job, Py_ssize_t share, Py_ssize_t n_shar
 
 
 cdef inline void column_moments(Norm* p, real* means, real* squares, Py_ssize_t i, Py_ssize_t lanes) noexcept nogil:
-    """The moments of columns, from those of the parts: in sums of sums, of what parts' means are more than the first."""
+    """The moments of columns, from those of the parts: of means, what they are more than the first row.
+
+    Both are sums of sums of what the parts' means are more than the first.
+    """
     cdef Py_ssize_t M = p.C * p.S, part, first, end
     cdef vec pivot, apart, mean = VZERO, total = VZERO, some, n, s
     cdef real last = <real>(p.N - (p.n_parts - 1) * ROWS_PER_PART), whole = <real>p.N
@@ -286,7 +289,7 @@ cdef inline void column_moments(Norm* p, real* means, real* squares, Py_ssize_t 
             apart = (load(p.x + part * ROWS_PER_PART * M + i, lanes) - pivot) + s - mean
             some = some + (load(p.w_parts + part * M + i, lanes) - s * s * n) + apart * apart * n
         total = total + some
-    store(means + i, pivot + mean, lanes)
+    store(means + i, mean, lanes)
     store(squares + i, total, lanes)
 
 
@@ -306,10 +309,10 @@ cdef void settle_columns(Norm* p) noexcept nogil:
             clear(&m)
             m.n = <double>p.N * p.S
             for s in range(c * p.S, (c + 1) * p.S):
-                m.mean += means[s]
+                m.mean += <double>p.x[s] + means[s]
             m.mean /= p.S
             for s in range(c * p.S, (c + 1) * p.S):
-                apart = means[s] - m.mean
+                apart = <double>p.x[s] + means[s] - m.mean
                 m.squares += squares[s] + p.N * apart * apart
             settle(p, &m, c)
         return
@@ -318,6 +321,7 @@ cdef void settle_columns(Norm* p) noexcept nogil:
         lanes = min(M - i, VL)
         variance = load(squares + i, lanes) / VSET1(<real>p.N)
         variance = VANDNOT(variance, VLESS0(variance))
+        store(p.mean + i, load(p.x + i, lanes) + load(p.mean + i, lanes), lanes)
         store(p.variance + i, variance, lanes)
         store(p.rate + i, VSET1(<real>1) / VSQRT(variance + VSET1(<real>p.eps)), lanes)
         i += VL

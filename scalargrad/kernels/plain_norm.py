@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .geometry import Array, Pair, Shape
+from .geometry import KERNEL_DTYPES, Array, Pair, Shape, check_dtype
 
 IEEE = np.errstate(all="ignore")
 
@@ -61,10 +61,10 @@ def check_normalize(op: str, x: Array, channels: Pair, groups: int, **others: An
     for name, value in others.items():
         if value is None:
             continue
+        if x.dtype in KERNEL_DTYPES:
+            check_dtype(op, name, value, x.dtype.newbyteorder("="))
         if value.shape != expected:
             raise RuntimeError(f"{op}(): expected {name} of shape {expected}, got {value.shape} (input {x.shape})")
-        if value.dtype != x.dtype:
-            raise RuntimeError(f"{op}(): expected {name} to be {x.dtype} like the input, got {value.dtype}")
 
 
 def check_gradient(op: str, g: Array, shape: Shape, n_means: int, mean: Any, rate: Any) -> None:
@@ -83,7 +83,7 @@ def _sum(dims: tuple[int, ...], *factors: Array) -> Array:
     """
     axes = list(range(factors[0].ndim))
     operands = [operand for x in factors for operand in (x, axes)]
-    sums: Array = np.einsum(*operands, [a for a in axes if a not in dims])
+    sums: Array = np.einsum(*operands, [a for a in axes if a not in dims], order="C")
     return sums.reshape([1 if a in dims else n for a, n in enumerate(factors[0].shape)])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scalargrad import kernels, xp
-from scalargrad.kernels import normalize_by_grads, normalize_grads
+from scalargrad.kernels import add, mul, normalize_by_grads, normalize_grads
 from scalargrad.kernels.plain_norm import B, n_entries, over, spread_shape, viewed_shape
 from scalargrad.kernels.plain_norm import statistics as statistics
 from scalargrad.operation import Op
@@ -162,13 +162,16 @@ def _channels(operation: str, x: np.ndarray[Any, Any]) -> tuple[int]:
     return (x.shape[1],)
 
 
-def _check(operation: str, x: np.ndarray[Any, Any], shape: tuple[int, ...], name: str, other: Any) -> None:
-    """Refuses another array that differs from `shape` or from the dtype of x."""
-    a = array(operation, other, name)
-    if a.shape != shape:
-        raise RuntimeError(f"{operation}(): expected {name} of shape {shape}, got {a.shape} (input {x.shape})")
-    if a.dtype != x.dtype:
-        raise RuntimeError(f"{operation}(): expected {name} to have the input's dtype {x.dtype}, got {a.dtype}")
+def _check(operation: str, x: np.ndarray[Any, Any], shape: tuple[int, ...], **others: Any) -> None:
+    """Refuses others that differ from `shape` or from the dtype of x."""
+    for name, other in others.items():
+        if other is None:
+            continue
+        a = array(operation, other, name)
+        if a.shape != shape:
+            raise RuntimeError(f"{operation}(): expected {name} of shape {shape}, got {a.shape} (input {x.shape})")
+        if a.dtype is not x.dtype and a.dtype != x.dtype:
+            raise RuntimeError(f"{operation}(): expected {name} to have the input's dtype {x.dtype}, got {a.dtype}")
 
 
 def batch_norm(
@@ -190,14 +193,7 @@ def batch_norm(
     """
     x = floating("batch_norm", input)
     shape = _channels("batch_norm", x)
-    if running_mean is not None:
-        _check("batch_norm", x, shape, "running_mean", running_mean)
-    if running_var is not None:
-        _check("batch_norm", x, shape, "running_var", running_var)
-    if weight is not None:
-        _check("batch_norm", x, shape, "weight", weight)
-    if bias is not None:
-        _check("batch_norm", x, shape, "bias", bias)
+    _check("batch_norm", x, shape, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError("batch_norm(): Expected running_mean and running_var to be defined in evaluation mode")
@@ -211,14 +207,14 @@ def batch_norm(
     if n and running_mean is not None:
         _move(running_mean, mean, momentum)
     if n and running_var is not None:
-        _move(running_var, variance * (n / (n - 1)), momentum)
+        _move(running_var, mul(variance, n / (n - 1)), momentum)
     return y
 
 
 def _move(running: Any, batch: Any, momentum: float) -> None:
     """Moves a running statistic towards this batch's, in place."""
     values = running.array
-    values[...] = (1 - momentum) * values + momentum * batch.reshape(values.shape)
+    values[...] = add(mul(values, 1 - momentum), mul(batch.reshape(values.shape), momentum))
     running.stamp()
 
 
@@ -230,16 +226,13 @@ def layer_norm(
     Shapes: input (…, *normalized_shape) → the same; weight and bias normalized_shape. The variance is the biased one.
     Raises RuntimeError if sizes or dtypes do not fit.
     """
-    if not isinstance(normalized_shape, Sequence):
+    if type(normalized_shape) is not tuple and not isinstance(normalized_shape, Sequence):
         raise TypeError(
             f"layer_norm(): argument 'normalized_shape' must be tuple of ints, not {type(normalized_shape).__name__}"
         )
     shape = tuple(normalized_shape)
     x = floating("layer_norm", input)
-    if weight is not None:
-        _check("layer_norm", x, shape, "weight", weight)
-    if bias is not None:
-        _check("layer_norm", x, shape, "bias", bias)
+    _check("layer_norm", x, shape, weight=weight, bias=bias)
     first = x.ndim - len(shape)
     if not shape or first < 0 or x.shape[first:] != shape:
         raise RuntimeError(
@@ -258,10 +251,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     """
     x = floating("group_norm", input)
     shape = _channels("group_norm", x)
-    if weight is not None:
-        _check("group_norm", x, shape, "weight", weight)
-    if bias is not None:
-        _check("group_norm", x, shape, "bias", bias)
+    _check("group_norm", x, shape, weight=weight, bias=bias)
     if num_groups < 1 or shape[0] % num_groups:
         raise RuntimeError(
             f"group_norm(): Expected number of channels in input to be divisible by num_groups, but got input of shape "

@@ -91,9 +91,6 @@ INSTEAD = {
     "linear_input_grad": lambda g, w: g @ w,
     "linear_weight_grad": lambda g, x: g.T @ x,
     "sum_by_channel": lambda x: np.sum(x, axis=(0, 2, 3)),
-    "batch_norm_by_constants": lambda x, w, b, mean, variance, channels, eps: (
-        (x - mean[:, None]) / np.sqrt(variance + eps)[:, None] * w[:, None] + b[:, None]
-    ),
     # What these are told of x they take to be functions of x.
     "standardize": lambda x, _mean, _rate, dims: (x - mean(x, dims, True)) * rate(x, dims),
     "deviation_reciprocal": lambda x, _mean, _rate, dims: rate(x, dims),
