@@ -176,8 +176,9 @@ class Tensor(InGraph):
         if before is None:
             shape, dtype = self._array.shape, self._array.dtype
             if not unshared or not is_own(grad, shape, dtype):
-                # The kernel turns axes faster, but leaves the dtype and numbers without a dimension alone.
-                grad = kernels.contiguous(grad) if type(grad) is ndarray and grad.dtype == dtype else copied(grad, dtype)
+                # The kernel turns axes faster, but it leaves the dtype, and numbers that are no arrays, alone.
+                is_alike = type(grad) is ndarray and grad.dtype == dtype
+                grad = kernels.contiguous(grad) if is_alike else copied(grad, dtype)
             self._grad = wrap(grad)
         elif before.edge is not None:
             self._grad = before + wrap(np.asarray(grad))

@@ -237,11 +237,11 @@ CASES = {
     "standardize": lambda d: [with_statistics(d)],
     "standardize_grad": lambda d: [with_statistics(d, lambda d: d.real(3, 4, 2))],
     "deviation_reciprocal": lambda d: [with_statistics(d)],
-    "batch_norm": lambda d: [[d.real(3, 4, 2), d.real(4), d.real(4), (0, 2), (4, 1), 0.01]],
-    "layer_norm": lambda d: [[d.real(3, 4, 2), d.real(4, 2), d.real(4, 2), (1, 2), (4, 2), 0.01]],
-    "group_norm": lambda d: [[d.real(3, 2, 2, 4), d.real(4), d.real(4), (2, 3), (2, 2, 1), 0.01]],
+    "batch_norm": lambda d: [[d.real(3, 4, 2), d.real(4), d.real(4), (1, 2), 0, 0.01]],
+    "layer_norm": lambda d: [[d.real(3, 4, 2), d.real(4, 2), d.real(4, 2), (1, 3), 1, 0.01]],
+    "group_norm": lambda d: [[d.real(3, 4, 4), d.real(4), d.real(4), (1, 2), 2, 0.01]],
     "batch_norm_by_constants": lambda d: [
-        [d.real(3, 4, 2), d.real(4), d.real(4), d.real(4, 1), d.between(0.5, 2, 4, 1), (4, 1)]
+        [d.real(3, 4, 2), d.real(4), d.real(4), d.real(4), d.between(0.5, 2, 4), (1, 2), 0.01]
     ],
     "max_pool2d": lambda d: [[d.apart(*IMAGES), *POOL, False], [d.apart(*IMAGES), *POOL, True]],
     "max_pool2d_input_grad": lambda d: [

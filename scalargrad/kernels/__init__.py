@@ -29,6 +29,7 @@ from . import (
     plain_elementwise,
     plain_indexing,
     plain_loss,
+    plain_norm,
     plain_optim,
     plain_pool,
     plain_program,
@@ -106,6 +107,10 @@ __all__ = [
     "mul",
     "ne",
     "neg",
+    "normalize",
+    "normalize_by",
+    "normalize_by_grads",
+    "normalize_grads",
     "pool_output_size",
     "power",
     "program",
@@ -148,6 +153,7 @@ PLAIN = (
     plain_elementwise,
     plain_indexing,
     plain_loss,
+    plain_norm,
     plain_optim,
     plain_pool,
     plain_reduction,
@@ -329,6 +335,10 @@ softmax = _chosen(plain.softmax)
 softmax_grad = _chosen(plain.softmax_grad)
 log_softmax = _chosen(plain.log_softmax)
 log_softmax_grad = _chosen(plain.log_softmax_grad)
+normalize = _chosen(plain_norm.normalize)
+normalize_grads = _chosen(plain_norm.normalize_grads)
+normalize_by = _chosen(plain_norm.normalize_by)
+normalize_by_grads = _chosen(plain_norm.normalize_by_grads)
 sgd_step = _chosen(plain_optim.sgd_step)
 adam_step = _chosen(plain_optim.adam_step)
 rmsprop_step = _chosen(plain_optim.rmsprop_step)

@@ -4,6 +4,7 @@ A case's arrays can be moved to other memory before the call: they are kept apar
 """
 
 import inspect
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -226,6 +227,36 @@ def draw_cross_entropy(d: Draw, name: str) -> Case:
     return Case(name, [d.array(*losses.shape), log_p, target, *weight], grad, about=about)
 
 
+def draw_normalize(d: Draw, name: str) -> Case:
+    """Channels on any axes, with few or many positions; means by channel, by sample or by group."""
+    n_first, n_channels, n_rest = d.random.randrange(3), d.random.randrange(3), d.random.randrange(3)
+    last = n_first + n_channels
+    x = d.array(*[d.small() for _ in range(last)], *[d.size() for _ in range(n_rest)])
+    if d.flag() and last:
+        x = d.array(*x.shape[: last - 1], d.size(), *x.shape[last:][:1])
+    axes, of_each = (n_first, last), x.shape[n_first:last]
+    divisors = [n for n in range(1, 6) if math.prod(of_each) % n == 0]
+    groups = 0 if "_by" in name else d.random.choice([0, *divisors])
+    w, b, mean, g = d.array(*of_each), d.array(*of_each), d.array(*of_each), d.array(*x.shape)
+    variance, wanted, has_w = np.asarray(np.abs(d.array(*of_each))), d.random.randint(1, 7), d.flag()
+    about = {"channels": axes, "groups": groups, "wanted": wanted, "has_w": has_w}
+    if name == "normalize":
+        arrays = [x, w] if has_w else [x, w, b]
+        return Case(name, arrays, lambda k, x, w, b=None: k.normalize(x, w, b, axes, groups, 0.1), about=about)
+    if name == "normalize_by":
+        arrays = [x, mean, variance, b, w] if has_w else [x, mean, variance, b]
+        return Case(name, arrays, lambda k, x, m, v, b, w=None: k.normalize_by(x, w, b, m, v, axes, 0.1), about=about)
+    plain = kernels.load("numpy")
+    if name == "normalize_grads":
+        _, mean, _, rate = plain.normalize(x, w, b, axes, groups, 0.1)
+        rest = (axes, groups, wanted)
+    else:
+        _, mean, rate = plain.normalize_by(x, w, b, mean, variance, axes, 0.1)
+        rest = (axes, wanted)
+    arrays = [g, x, mean, rate, w] if has_w else [g, x, mean, rate]
+    return Case(name, arrays, lambda k, g, x, m, r, w=None: getattr(k, name)(g, x, w, m, r, *rest), about=about)
+
+
 def draw_sum_to_size(d: Draw) -> Case:
     shape = d.shape()
     target = tuple(1 if d.flag() else n for n in shape)[d.random.randint(0, len(shape)) :]
@@ -317,6 +348,10 @@ DRAWN: dict[str, Callable[[Draw], Case]] = {
         for name in ("sum_over", "mean_over", "max_over", "min_over", "spread", "spread_over")
     },
     "sum_to_size": draw_sum_to_size,
+    **{
+        name: lambda d, name=name: draw_normalize(d, name)
+        for name in ("normalize", "normalize_grads", "normalize_by", "normalize_by_grads")
+    },
     **{name: lambda d, name=name: draw_cross_entropy(d, name) for name in ("cross_entropy", "cross_entropy_grad")},
     **{name: lambda d, name=name: draw_linear_grad(d, name) for name in ("linear_input_grad", "linear_weight_grad")},
     "sum_by_channel": lambda d: Case(

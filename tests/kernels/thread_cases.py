@@ -80,6 +80,23 @@ def calls_of_every_kernel(k: Any, draw: Any) -> dict[str, Any]:
             calls[f"{name} {axis}"] = partial(getattr(k, name), scores, axis)
             y_of_it = getattr(k, name)(scores, axis)
             calls[f"{name}_grad {axis}"] = partial(getattr(k, f"{name}_grad"), scores, y_of_it, axis)
+    for kind, (x_of_it, groups) in {
+        "of rows": (a, 1), "of groups": (maps, 5), "of columns": (a, 0), "of planes": (maps, 0),
+        "of few positions": (maps.reshape(945, 100, 7), 0), "of groups of columns": (maps.reshape(945, 700), 7),
+    }.items():  # fmt: skip
+        each = x_of_it[0].reshape(x_of_it.shape[1], -1)[:, 0].copy()
+        about = each, each, (1, 2)
+        _, mean, variance, rate = k.normalize(x_of_it, *about, groups, 0.1)
+        calls[f"normalize {kind}"] = partial(k.normalize, x_of_it, *about, groups, 0.1)
+        calls[f"normalize_grads {kind}"] = partial(
+            k.normalize_grads, 2 * x_of_it, x_of_it, each, mean, rate, (1, 2), groups, 7
+        )
+        if groups == 0:
+            constants = mean.ravel(), variance.ravel()
+            calls[f"normalize_by {kind}"] = partial(k.normalize_by, x_of_it, each, each, *constants, (1, 2), 0.1)
+            calls[f"normalize_by_grads {kind}"] = partial(
+                k.normalize_by_grads, 2 * x_of_it, x_of_it, each, mean, rate, (1, 2), 7
+            )
     for reduction in ("none", "sum", "mean"):
         options = (-100, reduction, 0.1)
         loss, log_p, total = k.cross_entropy(scores, target, weight, *options)

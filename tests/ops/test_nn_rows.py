@@ -65,7 +65,7 @@ LABELS = classifying.nll_loss.array(np.asarray(operand(2, 3, 3)), CLASSES, WEIGH
 PROBABILITIES = np.linspace(0.1, 0.9, 6).reshape(2, 3)
 X = operand(3, 4, 2)
 DIMS = (0, 2)
-MEAN, _, RATE = statistics(np.asarray(X), DIMS, 1e-5)
+MEAN, VARIANCE = (found.ravel() for found in statistics(np.asarray(X), DIMS, 1e-5)[:2])
 WINNERS = TABLE["adaptive_max_pool2d"].array(np.asarray(apart(*SHAPE)), (3, 4))[1]
 KEPT = np.arange(12).reshape(3, 4) % 3 > 0
 INDICES = np.array([[0, 3, 1], [3, 3, 0]])
@@ -156,14 +156,14 @@ CASES = {
         lambda x, d: normalizing.standardize_grad(d, x, *cached(x), DIMS), (X, operand(3, 4, 2, seed=1))
     ),
     "deviation_reciprocal": (with_statistics(normalizing.deviation_reciprocal), (X, DIMS)),
-    "batch_norm": (normalizing.batch_norm, (X, operand(4), operand(4, seed=1), DIMS, (4, 1), 1e-5)),
-    "batch_norm, plain": (normalizing.batch_norm, (X, None, None, DIMS, (4, 1), 0.1)),
-    "layer_norm": (normalizing.layer_norm, (X, operand(4, 2), operand(4, 2, seed=1), (1, 2), (4, 2), 1e-5)),
+    "batch_norm": (normalizing.batch_norm, (X, operand(4), operand(4, seed=1), (1, 2), 0, 1e-5)),
+    "batch_norm, plain": (normalizing.batch_norm, (X, None, None, (1, 2), 0, 0.1)),
+    "layer_norm": (normalizing.layer_norm, (X, operand(4, 2), operand(4, 2, seed=1), (1, 3), 1, 1e-5)),
     "group_norm": (
-        normalizing.group_norm, (operand(3, 2, 2, 4), operand(4), operand(4, seed=1), (2, 3), (2, 2, 1), 1e-3)
+        normalizing.group_norm, (operand(3, 4, 4), operand(4), operand(4, seed=1), (1, 2), 2, 1e-3)
     ),
     "batch_norm_by_constants": (
-        normalizing.batch_norm_by_constants, (X, operand(4), operand(4, seed=1), MEAN, RATE, (4, 1))
+        normalizing.batch_norm_by_constants, (X, operand(4), operand(4, seed=1), MEAN, VARIANCE, (1, 2), 1e-5)
     ),
     "mse_loss": (losing.mse_loss, (operand(2, 3), operand(2, 3, seed=1), "mean")),
     "mse_loss, of one number": (losing.mse_loss, (operand(), operand(seed=1), "mean")),
