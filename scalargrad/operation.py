@@ -15,12 +15,18 @@ from typing import Any
 import numpy as np
 
 from scalargrad import xp
+from scalargrad.kernels.memory import pooled
 
 TABLE: dict[str, "Op"] = {}
 """Every Op by name: the tests run over it."""
 
 NUMBERS = (float, int, bool, xp.Ieee)
 """Plain numbers: not NumPy's scalars, which subclass float but stand for arrays."""
+
+
+def in_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An array function that is no kernel: without NumPy's warnings, and its arrays from the kernels' pool."""
+    return pooled(xp.quiet(function))
 
 
 class Recordable:
@@ -139,7 +145,7 @@ class Op:
         doc: str = "",
     ) -> None:
         self.number, self.derivatives, self.gradients = number, derivatives, gradients
-        self.array = xp.quiet(array) if isinstance(array, np.ufunc) else array
+        self.array = in_numpy(array) if isinstance(array, np.ufunc) else array
         self.inputs, self.results = tuple(inputs.replace("*", "").split()), tuple(results.split())
         self.variadic = len(self.inputs) - 1 if "*" in inputs else None
         self.is_single = len(self.results) == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from operator import add
 from typing import Any
 from weakref import ref
 
@@ -18,7 +19,7 @@ from scalargrad import dtypes, kernels
 from scalargrad.dtypes import float32, float64, promoted
 from scalargrad.grad_mode import _Scope, mode
 from scalargrad.graph import Node, Outputs, sweep, tick
-from scalargrad.kernels.memory import copied, is_own, lend_to_numpy, take_back
+from scalargrad.kernels.memory import is_own, lend_to_numpy, take_back
 from scalargrad.methods.graph import InGraph
 from scalargrad.nodes import STALE, RemovableHandle, Saved, TensorNode, recorded
 from scalargrad.operation import INPUT, SHAPE, SHAPES, Op, check_broadcast, mask_of
@@ -175,11 +176,8 @@ class Tensor(InGraph):
             return
         if before is None:
             shape, dtype = self._array.shape, self._array.dtype
-            if not unshared or not is_own(grad, shape, dtype):
-                # The kernel turns axes faster, but it leaves the dtype, and numbers that are no arrays, alone.
-                is_alike = type(grad) is ndarray and grad.dtype == dtype
-                grad = kernels.contiguous(grad) if is_alike else copied(grad, dtype)
-            self._grad = wrap(grad)
+            own = unshared and is_own(grad, shape, dtype)
+            self._grad = wrap(grad if own else kernels.contiguous(np.asarray(grad, dtype)))
         elif before.edge is not None:
             self._grad = before + wrap(np.asarray(grad))
         else:
@@ -414,7 +412,7 @@ def gradients(
     try:
         with np.errstate(all="ignore"):  # inf and nan are results
             if create_graph:
-                grads = sweep(root, starts[0], targets=targets, retain=retain, plus=_plus)
+                grads = sweep(root, starts[0], targets=targets, retain=retain, plus=add)  # not in place
             else:
                 grads = sweep(root, starts[0], targets=targets, retain=retain)
             for node, grad in grads.items():
@@ -448,8 +446,3 @@ def _start(i: int, y: Tensor, seed: Any, recording: bool) -> Any:
         seed = shaping.cast(seed, dtype)
     # Not copied, as in PyTorch: hooks and Functions get copies, and leaves keep copies.
     return seed if recording else seed.array
-
-
-def _plus(a: Any, b: Any) -> Any:
-    """A sum that is recorded, not made in place."""
-    return a + b

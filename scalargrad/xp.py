@@ -14,10 +14,8 @@ import numpy as np
 
 
 def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` without NumPy's warnings about overflow, division by 0 and nan, its arrays from the kernels' pool."""
-    from scalargrad.kernels.memory import pooled  # not before: among the kernels are some that import this module
-
-    return pooled(np.errstate(all="ignore")(function))
+    """`function` without NumPy's warnings about overflow, division by zero and nan."""
+    return np.errstate(all="ignore")(function)
 
 
 def div(a: float, b: float) -> float:

@@ -63,7 +63,7 @@ def test_the_import_benchmark_measures_a_size_and_an_import():
     elapsed_ms, peak_mb = benchmark.measure("import scalargrad")
     assert elapsed_ms > 0
     assert peak_mb > 1
-    assert 0.1 < benchmark.size_mb("scalargrad") < 12
+    assert 0.1 < benchmark.size_mb("scalargrad") < 14
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="the loops need a C compiler")

@@ -69,15 +69,14 @@ cdef struct Activation:
 
 cdef inline void activate(int op, Activation* a, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
     cdef vec p = VSET1(a.p), q = VSET1(a.q)
-    cdef Py_ssize_t i = start
-    cdef int lanes
+    cdef Py_ssize_t i = start, lanes
     while i + VL <= end:
         if a.g == NULL:
             (<uvec*>(a.out + i))[0] = activated(op, at(a.x + i), p, q)
         else:
             (<uvec*>(a.out + i))[0] = sent_back(op, at(a.g + i), at(a.x + i), p, q)
         i += VL
-    lanes = <int>(end - i)
+    lanes = end - i
     if lanes > 0:
         if a.g == NULL:
             VSTOREN(a.out + i, activated(op, VLOADN(a.x + i, lanes), p, q), lanes)

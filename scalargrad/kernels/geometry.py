@@ -415,3 +415,14 @@ def check_shape_of_loss(op: str, g: Array, n_losses: int | None) -> None:
     expected = () if n_losses is None else (n_losses,)
     if g.shape != expected:
         raise RuntimeError(f"{op}(): expected a gradient of shape {expected}, got {g.shape}")
+
+
+def index_grid(index: Array, dim: int) -> tuple[Any, ...]:
+    """An index for `x[...]` that runs over `index` along `dim` and counts along the others."""
+    n = index.ndim
+    return tuple(
+        [
+            index if d == dim else np.arange(size).reshape([-1 if i == d else 1 for i in range(n)])
+            for d, size in enumerate(index.shape)
+        ]
+    )

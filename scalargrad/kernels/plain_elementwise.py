@@ -126,7 +126,7 @@ def absolute(x: Any) -> Array:
     return np.asarray(np.absolute(x, order="C"))
 
 
-def sign(x: Any) -> Array:
+def sign(x: Array) -> Array:
     """-1, 0 or 1; 0 for NaN, as in PyTorch; booleans as they are."""
     return np.array(x) if x.dtype.kind == "b" else np.asarray(np.subtract(x > 0, x < 0, dtype=x.dtype), order="C")
 
@@ -215,4 +215,4 @@ def erf(x: Any) -> Array:
     near = x * _quotient(_NEAR, np.minimum(x * x, 0.25))
     far = np.clip(size, 0.46875, 6.5)  # from 6 on, erf is 1
     far = np.copysign(1 - np.exp(-far * far) * _quotient(_FAR, far), x)
-    return np.where(size <= 0.46875, near, far)
+    return np.asarray(np.where(size <= 0.46875, near, far))

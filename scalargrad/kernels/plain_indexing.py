@@ -10,32 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from .geometry import Array
-
-
-def grid(index: Array, dim: int) -> tuple[Any, ...]:
-    """An index for `x[...]` that runs over `index` along `dim` and counts along the others."""
-    n = index.ndim
-    return tuple(
-        [
-            index if d == dim else np.arange(size).reshape([-1 if i == d else 1 for i in range(n)])
-            for d, size in enumerate(index.shape)
-        ]
-    )
+from .geometry import Array, index_grid
 
 
 def gather(x: Array, dim: int, index: Array) -> Array:
     """y[…, i, …] = x[…, index[…, i, …], …], of the index's shape."""
-    return np.asarray(x[grid(index, dim)], order="C")
+    return np.asarray(x[index_grid(index, dim)], order="C")
 
 
 def scatter_add(y: Array, dim: int, index: Array, src: Array) -> Array:
     """y, with src[…, i, …] added to y[…, index[…, i, …], …] in place, one after the other; src may be larger."""
-    np.add.at(y, grid(index, dim), src[tuple([slice(n) for n in index.shape])])
+    np.add.at(y, index_grid(index, dim), src[tuple([slice(n) for n in index.shape])])
     return y
 
 
 def index_add(y: Array, dim: int, index: Array, src: Array) -> Array:
     """y, with src[…, i, …] added to y[…, index[i], …] in place, one after the other; the index is a vector."""
-    np.add.at(y, (slice(None),) * dim + (index,), src)
+    places: Any = (slice(None),) * dim + (index,)
+    np.add.at(y, places, src)
     return y

@@ -182,6 +182,9 @@ class Arithmetic(Saved):
     def bitwise_xor(self, other: Any) -> Any:
         return comparison.bitwise_xor(self, other)
 
+    def erf(self) -> Any:
+        return elementwise.erf(self)
+
     def exp(self) -> Any:
         return elementwise.exp(self)
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from scalargrad import kernels
 from scalargrad.dtypes import as_dtype
-from scalargrad.operation import Op
+from scalargrad.operation import Op, in_numpy
 from scalargrad.ops.arguments import array, floating
+from scalargrad.ops.elementwise import elementwise
 from scalargrad.ops.joining import chunk
 from scalargrad.ops.shape import normalize_dim, shaping
 from scalargrad.rules import ops, where
@@ -97,12 +98,11 @@ class activating:
     )
     threshold = Op(
         None,
-        lambda x, threshold, value: np.where(x <= threshold, x.dtype.type(value), x),
+        in_numpy(lambda x, threshold, value: np.where(x <= threshold, x.dtype.type(value), x)),
         "x threshold value",
         lambda g, x, threshold: ops.select(ops.logical_not(ops.le(x, threshold)), g),
         kinks=lambda x, threshold, value: x - threshold,
     )
-    erf = Op(None, kernels.erf, "x", lambda g, x: g * (ops.exp(-x * x) * (2 / math.sqrt(math.pi))), promote="float")
     dropout: Op = Op(
         None,
         lambda x, kept, scale: kernels.mul(kernels.select(kept, x), scale),
@@ -115,7 +115,7 @@ class activating:
         kernels.gelu,
         "x",
         lambda g, x: g * (
-            0.5 * (activating.erf(x * math.sqrt(0.5)) + 1) + x * ops.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))
+            0.5 * (elementwise.erf(x * math.sqrt(0.5)) + 1) + x * ops.exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))
         ),
         gradients=lambda g, x, wanted: [kernels.gelu_grad(g, x)],
     )  # fmt: skip

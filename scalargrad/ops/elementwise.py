@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scalargrad import kernels, xp
-from scalargrad.operation import Op, Recordable
+from scalargrad import kernels
+from scalargrad.operation import Op, Recordable, in_numpy
 from scalargrad.rules import ops
 
 
@@ -38,7 +38,7 @@ def _divides(function: Any) -> Any:
             raise RuntimeError("ZeroDivisionError")
         return function(a, b)
 
-    return xp.quiet(divide)
+    return in_numpy(divide)
 
 
 def _rounds(function: Any) -> Any:
@@ -82,6 +82,7 @@ class elementwise:
         promote="float",
         domain={"b": (0.5, inf)},
     )
+    erf = Op(None, kernels.erf, "a", lambda g, a: g * (ops.exp(-a * a) * (2 / math.sqrt(math.pi))), promote="float")
     sinh = Op(None, np.sinh, "a", lambda g, a: g * elementwise.cosh(a), promote="float")
     cosh = Op(None, np.cosh, "a", lambda g, a: g * elementwise.sinh(a), promote="float")
     exp2 = Op(None, np.exp2, "a", lambda g, y: g * y * math.log(2), promote="float")
@@ -217,6 +218,11 @@ def exp2(input: Any) -> Any:
 def expm1(input: Any) -> Any:
     """exp(input) - 1, exact near 0."""
     return ops.expm1(input)
+
+
+def erf(input: Any) -> Any:
+    """The error function, 2/√π times the integral of exp(−t²) from 0 to each element."""
+    return elementwise.erf(input)
 
 
 def log(input: Any) -> Any:

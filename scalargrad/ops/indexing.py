@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from scalargrad import kernels, xp
+from scalargrad import kernels
 from scalargrad.dtypes import promoted
+from scalargrad.kernels.geometry import index_grid
 from scalargrad.kernels.memory import zeros
-from scalargrad.kernels.plain_indexing import grid
-from scalargrad.operation import Op, Recordable
+from scalargrad.operation import Op, Recordable, in_numpy
 from scalargrad.ops.arguments import extent
 from scalargrad.ops.arranging import diag as diag
 from scalargrad.ops.arranging import diagonal as diagonal
@@ -44,7 +44,7 @@ def _part(src: Any, index: Any) -> Any:
 
 def _scatter(x: Any, dim: int, index: Any, src: Any) -> Any:
     y = np.array(x, order="C")
-    y[grid(index, dim)] = _part(src, index)
+    y[index_grid(index, dim)] = _part(src, index)
     return y
 
 
@@ -52,7 +52,7 @@ def _scatter_add(x: Any, dim: int, index: Any, src: Any) -> Any:
     y = kernels.contiguous(x)
     if isinstance(src, np.ndarray):
         return kernels.scatter_add(y, dim, index, src)
-    np.add.at(y, grid(index, dim), src)
+    np.add.at(y, index_grid(index, dim), src)
     return y
 
 
@@ -81,7 +81,7 @@ class indexing:
     )
     masked_fill = Op(
         None,
-        xp.quiet(_masked_fill),
+        in_numpy(_masked_fill),
         "x mask value",
         lambda g, mask: ops.select(ops.logical_not(mask), g),
         None,

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from scalargrad import kernels, xp
+from scalargrad import kernels
 from scalargrad.kernels import add, mul, normalize_by_grads, normalize_grads
 from scalargrad.kernels.plain_norm import B, n_entries, over, spread_shape, viewed_shape
 from scalargrad.kernels.plain_norm import statistics as statistics
-from scalargrad.operation import Op
+from scalargrad.operation import Op, in_numpy
 from scalargrad.ops.arguments import array, floating
 from scalargrad.ops.shape import shaping
 
@@ -32,7 +32,7 @@ def averaged(x: Any, dims: Dims) -> Any:
     return shaping.sum_to_size(x, shape) * (1 / n_entries(x.shape, dims))
 
 
-@xp.quiet
+@in_numpy
 def _standardize_grad(d: Any, x: Any, mean: Any, rate: Any, dims: Dims) -> Any:
     h = x - mean
     h *= rate
@@ -116,7 +116,7 @@ class normalizing:
 
     standardize = Op(
         None,
-        xp.quiet(lambda x, mean, rate, dims: (x - mean) * rate),
+        in_numpy(lambda x, mean, rate, dims: (x - mean) * rate),
         "x mean rate dims",
         lambda g, x, mean, rate, dims: normalizing.standardize_grad(g, x, mean, rate, dims),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from scalargrad import kernels, xp
 from scalargrad.dtypes import default_float
 from scalargrad.kernels.memory import empty
-from scalargrad.operation import Op
+from scalargrad.operation import Op, in_numpy
 from scalargrad.ops.dimensions import Dims, as_dims, named_dims
 from scalargrad.ops.extremes import amax as amax
 from scalargrad.ops.extremes import amin as amin
@@ -129,7 +129,7 @@ class reducing:
 
     prod = Op(
         None,
-        xp.quiet(_prod),
+        in_numpy(_prod),
         "x dim keepdim",
         lambda g, x, dim, keepdim: _prod_grad(g, x, dim, keepdim),
         gradients=_prod_gradients,
@@ -157,7 +157,7 @@ class reducing:
     )
     logsumexp = Op(
         None,
-        xp.quiet(_logsumexp),
+        in_numpy(_logsumexp),
         "x dim keepdim",
         lambda g, x, y, dim, keepdim: (
             summing.spread(g, x.shape, dim, keepdim) * ops.exp(x - summing.spread(y, x.shape, dim, keepdim))

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from scalargrad import xp
 from scalargrad.dtypes import float64, int64
 from scalargrad.kernels.memory import copied, empty
-from scalargrad.operation import Op
+from scalargrad.operation import Op, in_numpy
 from scalargrad.ops.dimensions import as_dim
 from scalargrad.ops.shape import along, shaping
 from scalargrad.ops.summation import cast
@@ -25,7 +24,7 @@ def _running(accumulate: Any) -> Any:
         accumulate(line, dim, None, line)
         return copied(y, x.dtype) if is_float and x.dtype != float64 else y
 
-    return xp.quiet(run)
+    return in_numpy(run)
 
 
 def _backwards(dim: int) -> tuple[Any, ...]:
@@ -82,7 +81,7 @@ class scanning:
     )
     recur = Op(
         None,
-        xp.quiet(_recur),
+        in_numpy(_recur),
         "b a dim reverse",
         lambda g, a, dim, reverse: _recur_grad(g, a, dim, reverse),
         lambda g, a, y, dim, reverse: _recur_grad(g, a, dim, reverse) * scanning.shifted(y, dim, reverse, 0.0),

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scalargrad import xp
 from scalargrad.kernels.memory import zeros
-from scalargrad.operation import Op, Recordable
+from scalargrad.operation import Op, Recordable, in_numpy
 from scalargrad.ops.shape import shaping
 
 FULL = slice(None)
@@ -41,7 +40,7 @@ def _put(x: Any, value: Any, region: Region, accumulate: bool) -> Any:
     return y
 
 
-@xp.quiet
+@in_numpy
 def assign(x: Any, value: Any, region: Region, accumulate: bool = False) -> None:
     """Write `value` into the region of the array x, or add it there; what is picked twice gets both."""
     basic, picks = region

@@ -16,7 +16,7 @@ INDEX = [[0, 1, 0], [1, 0, 1]]
 # The arguments after the tensor itself; strings stand for tensors made for each library.
 CASES = {
     **dict.fromkeys(
-        "abs ceil cos cosh count_nonzero diag exp exp2 expm1 flatten floor isfinite isinf isnan logical_not "
+        "abs ceil cos cosh count_nonzero diag erf exp exp2 expm1 flatten floor isfinite isinf isnan logical_not "
         "max mean median min neg norm prod reciprocal relu round sigmoid sign sin sinh square squeeze std sum "
         "t tan tanh trunc unique var all any argmax argmin argsort tril triu trace nonzero unbind diagonal "
         "sort atan".split(),

@@ -53,8 +53,8 @@ def f(t):
 
 UNARY = {
     name: (lambda t, x, name=name: getattr(t, name)(x))
-    for name in """exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal square sin cos tan asin acos atan sinh cosh
-    tanh sigmoid relu abs neg sign floor ceil round trunc""".split()
+    for name in """erf exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal square sin cos tan asin acos atan sinh
+    cosh tanh sigmoid relu abs neg sign floor ceil round trunc""".split()
 } | {
     "silu": lambda t, x: f(t).silu(x),
     "gelu": lambda t, x: f(t).gelu(x),
