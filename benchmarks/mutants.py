@@ -116,6 +116,10 @@ OF_KERNELS = {
     "sigmoid_grad": "test_sigmoid_and_its_gradient_are_those_of_the_scalar_graph",
     "softmax_grad": "test_softmax_and_its_gradient_are_those_of_the_scalar_graph",
     "log_softmax_grad": "test_softmax_and_its_gradient_are_those_of_the_scalar_graph",
+    **dict.fromkeys(
+        (f"{name}_grad" for name in "leaky_relu elu softplus log_sigmoid silu gelu gelu_tanh hardtanh".split()),
+        "test_activations_and_their_gradients_are_those_of_the_scalar_graph",
+    ),
 }
 """The tests of tests/kernels/test_kernels_mean_the_reference.py that compare each gradient kernel."""
 

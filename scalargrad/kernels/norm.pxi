@@ -75,7 +75,8 @@ cdef inline void take_in_runs(Moments* m, const real* x, Py_ssize_t n, Py_ssize_
 
     They are taken relative to the first run's mean, and what this is away from that of all, by rounding or because
     runs differ, is taken out of both moments. Of 32 runs, the first's mean is no farther from that of all than √32
-    deviations: at most 5 bits of the variance are lost.
+    deviations: at most 5 bits of the variance are lost. The planes of 64 × 128 × 7 × 7 one by one, each twice, took
+    the whole of `normalize` 223 µs, and together 84.
     """
     cdef vec[N_SUMS] s, q
     cdef vec centre = VSET1(sum_row(x, n) / <real>n), d

@@ -1,5 +1,6 @@
 # Normalisation as Python calls it. What is no array of this module's type, or empty, goes on to `plain_norm`, which
 # says what each function is.
+from scalargrad.kernels import moments
 from scalargrad.kernels import plain_norm as normalized_in_numpy
 
 cdef enum:
@@ -61,13 +62,13 @@ cdef cnp.ndarray take_by_channel(str op, str name, object value, Norm* p, cnp.nd
         for i in range(p.last - p.first):
             fits = fits and cnp.PyArray_DIM(array, i) == cnp.PyArray_DIM(x, p.first + i)
     if not fits:
-        normalized_in_numpy.check_normalize(op, x, (p.first, p.last), p.n_groups, **{name: array})
+        moments.check_normalize(op, x, (p.first, p.last), p.n_groups, **{name: array})
         raise RuntimeError(f"{op}(): refused this {name}")
     return array
 
 
 cdef cnp.ndarray fresh_means(Norm* p, cnp.ndarray x):
-    """An array for what there is one of for each mean, of the shape that broadcasts with x as `plain_norm` views it."""
+    """An array for what there is one of for each mean, of the shape that broadcasts with x as `moments` views it."""
     cdef cnp.npy_intp[MAX_DIMS] dims
     cdef int ndim = cnp.PyArray_NDIM(x), i
     if p.n_groups == 0:
@@ -303,7 +304,7 @@ cdef tuple gradients_of(str op, Norm* p, cnp.ndarray g, object x, object w, obje
     if x is not None:
         given = take(op, "input", x)
         if not same_shape(g, given):
-            normalized_in_numpy.check_gradient(op, g, shape_of(given), n_means, None, None)
+            moments.check_gradient(op, g, shape_of(given), n_means, None, None)
         p.x = data(given)
     if mean is not None:
         means = take(op, "mean", mean)
@@ -314,7 +315,7 @@ cdef tuple gradients_of(str op, Norm* p, cnp.ndarray g, object x, object w, obje
     rates = take(op, "rate", rate)
     p.rates = data(rates)
     if cnp.PyArray_SIZE(rates) != n_means or (mean is not None and cnp.PyArray_SIZE(means) != n_means):
-        normalized_in_numpy.check_gradient(op, g, shape_of(g), n_means, None if mean is None else means, rates)
+        moments.check_gradient(op, g, shape_of(g), n_means, None if mean is None else means, rates)
     if wanted & OF_X:
         x_grad = fresh_like(g)
         p.out = data(x_grad)
@@ -356,9 +357,8 @@ def normalize_by_grads(g, x, w, mean, rate, channels, wanted):
         return float64_kernels.normalize_by_grads(g, x, w, mean, rate, channels, wanted)
     cdef Norm p
     cdef cnp.ndarray given
-    cdef int bits = wanted
     cdef bint has_all = x is not None and mean is not None
-    if is_of_this_type(g) and (has_all or not bits & OF_W):
+    if is_of_this_type(g) and (has_all or not <int>wanted & OF_W):
         given = take("normalize_by_grads", "grad", g)
         if take_geometry(&p, given, channels, 0):
             p.fixed = True

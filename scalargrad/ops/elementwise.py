@@ -82,7 +82,7 @@ class elementwise:
         promote="float",
         domain={"b": (0.5, inf)},
     )
-    erf = Op(None, kernels.erf, "a", lambda g, a: g * (ops.exp(-a * a) * (2 / math.sqrt(math.pi))), promote="float")
+    erf = Op(math.erf, kernels.erf, "a", lambda g, a: g * (ops.exp(-a * a) * (2 / math.sqrt(math.pi))), promote="float")
     sinh = Op(None, np.sinh, "a", lambda g, a: g * elementwise.cosh(a), promote="float")
     cosh = Op(None, np.cosh, "a", lambda g, a: g * elementwise.sinh(a), promote="float")
     exp2 = Op(None, np.exp2, "a", lambda g, y: g * y * math.log(2), promote="float")

@@ -1,6 +1,6 @@
 """Normalisation: entries less their mean, over their deviation, scaled and shifted.
 
-Mean and deviation are computed once, by `statistics`, and handed from row to row as plain arrays. The derivatives for x
+Mean and deviation are computed once, with the result, and handed from row to row as plain arrays. The derivatives for x
 count in that they depend on x, so that they hold at every order; with h = (x − mean) / √(variance + eps):
 
     d for h is G(d) = (d − mean(d) − h · mean(d · h)) / √(variance + eps) for x     (Ioffe and Szegedy, 2015)
@@ -15,8 +15,9 @@ import numpy as np
 
 from scalargrad import kernels
 from scalargrad.kernels import add, mul, normalize_by_grads, normalize_grads
-from scalargrad.kernels.plain_norm import B, n_entries, over, spread_shape, viewed_shape
-from scalargrad.kernels.plain_norm import statistics as statistics
+from scalargrad.kernels.moments import n_entries, over, spread_shape, viewed_shape
+from scalargrad.kernels.moments import statistics as statistics
+from scalargrad.kernels.plain_norm import B
 from scalargrad.operation import Op, in_numpy
 from scalargrad.ops.arguments import array, floating
 from scalargrad.ops.shape import shaping
@@ -97,7 +98,7 @@ def _gradients_by(g: Any, x: Any, w: Any, mean: Any, rate: Any, channels: Pair, 
 
 
 def _normalization(name: str) -> Op:
-    """A row: x normalised, times w, plus b. What `channels` and `groups` say stands in kernels/plain_norm.py."""
+    """A row: x normalised, times w, plus b. What `channels` and `groups` say stands in kernels/moments.py."""
     return Op(
         None,
         kernels.normalize,

@@ -265,6 +265,7 @@ def large_calls():
     x, w, g = f(4, 8, 200, 150), f(8, 8, 3, 3), f(4, 8, 200, 150)
     offsets = kernels.max_pool2d(x, *pool, False)[1]
     windows, a, b = x[:, :, ::2, ::2], f(1200, 700), f(700, 1200)
+    long, ones = f(64, 90000), f(64)
     strided, states = [f(700, 2 * 1200)[:, ::2]], [[f(700, 1200)] for _ in range(3)]
     adam = dict(step=1, lr=0.1, beta1=0.9, beta2=0.9, eps=1, weight_decay=0)
     return {
@@ -279,6 +280,8 @@ def large_calls():
         "linear": lambda: kernels.linear(a, a, None),
         "relu": lambda: kernels.relu(x),
         "log_softmax": lambda: kernels.log_softmax(x, 3),
+        "normalize": lambda: kernels.normalize(x, None, None, (1, 2), 0, 1.0)[0],
+        "normalize_grads": lambda: kernels.normalize_grads(long, long, None, ones, ones, (1, 2), 1, 2)[0],
         "adam_step": lambda: kernels.adam_step(
             strided, *states, None, amsgrad=False, maximize=False, decoupled=False, **adam
         ) or np.zeros(1),
@@ -325,7 +328,7 @@ def test_where_memory_ends_there_is_a_memory_error_and_everything_goes_on():
 
 # What may be counted in 32 bits: axes, parts of a tile, options, what a call returns.
 SMALL = set(
-    "axis a_ndim b_ndim extra moving n_kept n_left ndim op options requirements status typenum team_size".split()
+    "axis a_ndim b_ndim extra moving n_kept n_left ndim op options requirements status typenum team_size wanted".split()
 )
 SMALL |= set("i j k m n r s f cut first n_k n_lanes n_parts n_rows n_sums n_vectors stride vector".split())
 

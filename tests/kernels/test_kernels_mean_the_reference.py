@@ -1,11 +1,13 @@
 """Every kernel against `reference.py`: loops over numbers, and the gradient of the scalar graph that they build."""
 
+import math
 from functools import cache
 
 import numpy as np
 import pytest
 
 from scalargrad import Value, reference
+from scalargrad.ops.elementwise import elementwise
 
 ONES, ZEROS = (1, 1), (0, 0)
 # N, C, H, W; O, R, S; stride, padding, dilation, groups
@@ -380,6 +382,29 @@ def test_sigmoid_and_its_gradient_are_those_of_the_scalar_graph(k, dtype, close,
     y = k.sigmoid((3 * numbers(size)).astype(dtype))
     close(y, [float(v) for v in expected])
     close(k.sigmoid_grad(g.astype(dtype), y), gradient(x))
+
+
+ACTIVATIONS = {
+    "leaky_relu": ((0.3,), lambda v: v.relu() - 0.3 * (-v).relu()),
+    "elu": ((1.3,), lambda v: v.relu() + 1.3 * ((-((-v).relu())).exp() - 1)),
+    "softplus": ((2.0, 20.0), lambda v: ((2 * v).exp() + 1).log() / 2),
+    "log_sigmoid": ((), lambda v: v.sigmoid().log()),
+    "silu": ((), lambda v: v * v.sigmoid()),
+    "gelu": ((), lambda v: v * 0.5 * (1 + elementwise.erf(v * math.sqrt(0.5)))),
+    "gelu_tanh": ((), lambda v: v * 0.5 * (1 + ((v + 0.044715 * v**3) * math.sqrt(2 / math.pi)).tanh())),
+    "hardtanh": ((-0.7, 0.4), lambda v: (v + 0.7).relu() - (v - 0.4).relu() - 0.7),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_and_their_gradients_are_those_of_the_scalar_graph(k, dtype, close, name):
+    parameters, formula = ACTIVATIONS[name]
+    x, g = values(3 * numbers(37)), numbers(37, seed=2)
+    expected = [formula(v) for v in x]
+    sum(a * float(b) for a, b in zip(expected, g, strict=True)).backward()
+    given = (3 * numbers(37)).astype(dtype)
+    close(getattr(k, name)(given, *parameters), [float(v) for v in expected])
+    close(getattr(k, f"{name}_grad")(g.astype(dtype), given, *parameters), gradient(x))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
