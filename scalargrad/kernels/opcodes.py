@@ -25,7 +25,7 @@ import numpy as np
 ROWS, ROW_SCALAR, SCALAR_ROW = 0, 1, 2
 NO_INIT, INIT_ROW, INIT_SCALAR = 0, 1, 2
 
-UNARY = tuple("neg exp expm1 log log1p sqrt sin cos tan tanh sigmoid relu abs sign logical_not".split())
+UNARY = tuple("neg exp expm1 log log1p sqrt sin cos tan tanh erf sigmoid relu abs sign logical_not".split())
 BINARY = tuple("add sub mul div pow relu_grad maximum minimum select eq ne lt le gt ge".split())
 NAMES = (*UNARY, *BINARY, "input", "output", "broadcast", "dot", "sums")
 """Every instruction, in the order of the opcodes."""

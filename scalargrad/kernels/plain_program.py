@@ -45,6 +45,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "cos": _each(xp.cos),
     "tan": _each(xp.tan),
     "tanh": _each(math.tanh),
+    "erf": _each(math.erf),
     "sigmoid": _each(xp.sigmoid),
     "relu": lambda a: np.where(a < 0, a.dtype.type(0), a),
     "abs": np.abs,

@@ -18,8 +18,8 @@ cdef extern from *:
 
     /* As in opcodes.py, which is compared with this list at import. */
     #define EACH_NAME(F) \\
-        F(neg) F(exp) F(expm1) F(log) F(log1p) F(sqrt) F(sin) F(cos) F(tan) F(tanh) F(sigmoid) F(relu) F(abs) F(sign) \\
-        F(logical_not) F(add) F(sub) F(mul) F(div) F(pow) F(relu_grad) F(maximum) F(minimum) F(select) F(eq) F(ne) \\
+        F(neg) F(exp) F(expm1) F(log) F(log1p) F(sqrt) F(sin) F(cos) F(tan) F(tanh) F(erf) F(sigmoid) F(relu) F(abs) \\
+        F(sign) F(logical_not) F(add) F(sub) F(mul) F(div) F(pow) F(relu_grad) F(maximum) F(minimum) F(select) F(eq) F(ne) \\
         F(lt) F(le) F(gt) F(ge) F(input) F(output) F(broadcast) F(dot) F(sums)
     #define AS_ENUM(name) DO_##name,
     #define AS_TEXT(name) #name,
@@ -164,6 +164,7 @@ cdef extern from *:
                 EACH_SAMPLE(cos, LIBM(cos)(x))
                 EACH_SAMPLE(tan, LIBM(tan)(x))
                 EACH_SAMPLE(tanh, LIBM(tanh)(x))
+                EACH_SAMPLE(erf, LIBM(erf)(x))
                 EACH_SAMPLE(sigmoid, sigmoid_number(x))
                 case 4 * DO_pow: { const real* a = ROW(i.a); const real* b = ROW(i.b); real* r = ROW(i.d);
                     for (int k = 0; k < n; k++) r[k] = LIBM(pow)(a[k], b[k]);
