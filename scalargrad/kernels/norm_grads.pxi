@@ -144,6 +144,17 @@ cdef void norm_group_grads_worker(void* job, Py_ssize_t share, Py_ssize_t n_shar
                          <real>(d_sum / p.L * rate), <real>(dh_sum / p.L * rate * rate))
 
 
+cdef void weigh_row(Norm* p, Py_ssize_t place, Py_ssize_t unit, const real* w, real* level, real* slope) noexcept nogil:
+    """Level and slope of a row of L numbers. (Inlined where it is called, it would make each module 40 kB larger.)"""
+    cdef double d_sum = 0, dh_sum = 0, rate = p.rates[unit]
+    if w != NULL:
+        gradient_sums(p.g + place, p.x + place, w, p.L, 1, 0, p.means[unit], p.rates[unit], &d_sum, &dh_sum, True, True)
+    else:
+        gradient_sums(p.g + place, p.x + place, w, p.L, 1, 0, p.means[unit], p.rates[unit], &d_sum, &dh_sum, True, False)
+    level[0] = <real>(d_sum / p.L * rate)
+    slope[0] = <real>(dh_sum / p.L * rate * rate)
+
+
 cdef inline void rows_grads(Norm* p, Py_ssize_t first, Py_ssize_t unit, Py_ssize_t unit_step, const real* w,
                             real* w_part, real* b_part, int n_rows, bint has_w, bint has_out, bint has_parts,
                             bint is_first) noexcept nogil:
@@ -154,20 +165,15 @@ cdef inline void rows_grads(Norm* p, Py_ssize_t first, Py_ssize_t unit, Py_ssize
     cdef vec[ROWS_AT_ONCE] mean, rate, level, slope
     cdef vec scale, g, x, b_sum = VZERO, w_sum = VZERO
     cdef Py_ssize_t i = 0, lanes, place
-    cdef double d_sum, dh_sum
+    cdef real level_of = 0, slope_of = 0
     cdef int j
     for j in range(n_rows):
         mean[j] = VSET1(p.means[unit + j * unit_step])
         rate[j] = VSET1(p.rates[unit + j * unit_step])
         if has_out:
-            d_sum = dh_sum = 0
-            place = first + j * p.C
-            gradient_sums(p.g + place, p.x + place, w, p.L, 1, 0, FIRST_OF(mean[j]), FIRST_OF(rate[j]), &d_sum,
-                          &dh_sum, True, has_w)
-            level[j] = VSET1(<real>(d_sum / p.L * FIRST_OF(rate[j])))
-            slope[j] = VSET1(<real>(dh_sum / p.L * FIRST_OF(rate[j]) * FIRST_OF(rate[j])))
-    if not has_out and not has_parts:
-        return
+            weigh_row(p, first + j * p.C, unit + j * unit_step, w, &level_of, &slope_of)
+            level[j] = VSET1(level_of)
+            slope[j] = VSET1(slope_of)
     while i < p.L:
         lanes = min(p.L - i, VL)
         if has_w:
