@@ -68,9 +68,7 @@ def _item(reduce: Callable[..., Any], x: Any) -> Any:
 
 
 def _logit_cross_entropies(x: Any, t: Any, weight: Any, pos_weight: Any, reduction: str) -> Any:
-    # log(1 + exp(−x)), where exp is of nothing above 0.
-    rest = kernels.log1p(kernels.exp(kernels.neg(kernels.absolute(x))))
-    softplus = kernels.add(rest, kernels.maximum(kernels.neg(x), 0))
+    softplus = kernels.neg(kernels.log_sigmoid(x))  # log(1 + exp(−x))
     if pos_weight is not None:
         softplus = kernels.mul(softplus, kernels.add(kernels.mul(kernels.sub(pos_weight, 1), t), 1))
     return reduced(weighted(kernels.add(kernels.mul(kernels.sub(1, t), x), softplus), weight), reduction)
