@@ -113,7 +113,7 @@ def _tanh(x: Array) -> Array:
 @IEEE
 def hardtanh(x: Array, low: float, high: float) -> Array:
     """x, but no less than low and no more than high; NaN stays."""
-    return np.asarray(np.minimum(np.maximum(x, float(low)), float(high)), order="C")
+    return np.asarray(np.clip(x, float(low), float(high)), order="C")
 
 
 @IEEE
