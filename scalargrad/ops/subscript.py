@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scalargrad import kernels
 from scalargrad.kernels.memory import zeros
 from scalargrad.operation import Op, Recordable, in_numpy
 from scalargrad.ops.shape import shaping
@@ -30,6 +31,10 @@ class Region(NamedTuple):
 
 def _unpick(y: Any, shape: tuple[int, ...], index: Any) -> Any:
     x = zeros(shape, y.dtype)
+    if len(index) == 1 and getattr(index[0], "dtype", x.dtype).kind == "i":  # rows, which may be numbered from the end
+        rows = index[0].reshape(-1).astype(np.int64)
+        rows[rows < 0] += shape[0]
+        return kernels.index_add(x, 0, rows, y.reshape(len(rows), *shape[1:]))
     np.add.at(x, index, y)
     return x
 
